@@ -1,0 +1,79 @@
+"""Names and types that FDF itself adds to rows, and small questions about Arrow schemas.
+
+Provenance columns are plain types that datasets, Polars and DuckDB all read.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+PREFIX = "__fdf__/"
+ID = "__fdf__/id"
+SOURCE = "__fdf__/source"
+TAGS = "__fdf__/tags"
+SCORES = "__fdf__/scores"
+DROPPED_BY = "__fdf__/dropped_by"
+DROP_REASON = "__fdf__/drop_reason"
+DROP_EVIDENCE = "__fdf__/drop_evidence"
+REFINED_BY = "__fdf__/refined_by"
+GENERATED_BY = "__fdf__/generated_by"
+OPERATOR_VERSIONS = "__fdf__/operator_versions"
+FAILED_IN = "__fdf__/failed_in"
+ERROR = "__fdf__/error"
+RAW = "__fdf__/raw"
+
+IMAGE_EXTENSIONS = frozenset({"jpg", "jpeg", "png", "gif", "webp", "tif", "tiff", "bmp"})
+AUDIO_EXTENSIONS = frozenset({"wav", "flac", "mp3", "ogg", "opus", "m4a"})
+VIDEO_EXTENSIONS = frozenset({"mp4", "webm", "mkv", "mov", "avi"})
+
+
+def is_internal(name: str) -> bool:
+    """Say whether a column is FDF's own (`__fdf__/...`)."""
+    return name.startswith(PREFIX)
+
+
+def is_scalar_score(kind: pa.DataType) -> bool:
+    """Say whether a score of this type is one number per row (and so goes into `__fdf__/scores`)."""
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
+
+
+def row_bytes(batch: pa.RecordBatch) -> np.ndarray:
+    """Return about how many bytes each row holds (int64), from its logical values alone.
+
+    The same row weighs the same in whatever batch or buffer layout it stands, so whatever is cut by these weights is
+    cut at the same rows everywhere.
+    """
+    total = np.zeros(batch.num_rows, dtype=np.int64)
+    for column in batch.columns:
+        total += _array_bytes(column)
+    return total
+
+
+def _array_bytes(array: pa.Array) -> np.ndarray:
+    kind = array.type
+    rows = len(array)
+    if pa.types.is_dictionary(kind):
+        return _array_bytes(array.dictionary_decode())
+    if pa.types.is_string(kind) or pa.types.is_binary(kind) or pa.types.is_large_string(kind) or pa.types.is_large_binary(kind):
+        lengths = pc.fill_null(pc.binary_length(array), 0)
+        return lengths.to_numpy(zero_copy_only=False).astype(np.int64) + 4
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+        inner = np.concatenate([[0], np.cumsum(_array_bytes(array.flatten()))])
+        ends = np.cumsum(lengths)
+        result: np.ndarray = inner[ends] - inner[ends - lengths] + 4
+        return result
+    if pa.types.is_struct(kind):
+        total = np.zeros(rows, dtype=np.int64)
+        for child in array.flatten():
+            total += _array_bytes(child)
+        return total
+    if pa.types.is_null(kind):
+        return np.zeros(rows, dtype=np.int64)
+    try:
+        width = max(1, kind.bit_width // 8)
+    except ValueError:
+        return _array_bytes(pc.cast(array, pa.large_binary()))
+    return np.full(rows, width, dtype=np.int64)

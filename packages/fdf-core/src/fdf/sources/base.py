@@ -1,0 +1,125 @@
+"""The source contract: where rows come from, how they are cut into splits, and how one slice is read.
+
+A source lists its files, says what columns they hold, cuts them into splits without reading them in bulk, and reads
+one slice as record batches with a position per row. It does not rename columns, add provenance or decide what happens
+to bad rows: the stage engine does.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import pyarrow as pa
+
+from fdf.fingerprint import sha256_hex
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputFile:
+    """One listed file. `path` is relative to the declared root; `version` changes when the content may have."""
+
+    uri: str
+    path: str
+    size: int
+    version: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slice:
+    """A part of one file: `start` (inclusive) to `stop` (exclusive; None: to the end) in the source's own unit."""
+
+    file: InputFile
+    start: int = 0
+    stop: int | None = None
+
+    @property
+    def location(self) -> str:
+        """Name the part within its source, the same whatever the content."""
+        whole = self.start == 0 and self.stop is None
+        return self.file.path if whole else f"{self.file.path}[{self.start}:{'' if self.stop is None else self.stop}]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """What becomes one shard: one slice, or a group of small files (`files` and `text` only)."""
+
+    slices: tuple[Slice, ...]
+
+    @property
+    def location(self) -> str:
+        first = self.slices[0].location
+        return first if len(self.slices) == 1 else f"{first}+"
+
+    @property
+    def version(self) -> str:
+        """Change when any file of the split does, or when the group has other members."""
+        if len(self.slices) == 1:
+            return self.slices[0].file.version
+        return sha256_hex("\n".join(f"{s.location} {s.file.version}" for s in self.slices))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reject:
+    """A record that could not be read: where it stands, why, and its first bytes."""
+
+    position: int
+    error: str
+    raw: bytes = b""
+
+
+@dataclass(frozen=True)
+class SourceBatch:
+    """Some rows of a slice. `positions` (int64, one per row) is the row number in the file, or for jsonl the byte
+    offset of the line in the uncompressed text; both stay the same however the file is cut."""
+
+    rows: pa.RecordBatch
+    positions: pa.Array
+    rejects: tuple[Reject, ...] = ()
+    extra_columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source(ABC):
+    """A frozen dataclass whose fields are its options, like an operator."""
+
+    type: ClassVar[str]
+    version: ClassVar[str] = "1"
+
+    columns: dict[str, str] | None = None
+    """Renames, new name: old name. Only these columns are read then."""
+    schema: dict[str, str] | None = None
+    """Declared types by column, as Arrow type names; otherwise taken from the first files."""
+    extra_columns: Literal["drop", "error"] = "drop"
+    identity: Literal["stat", "content"] = "stat"
+    on_bad_file: Literal["fail", "skip"] = "fail"
+    max_row_bytes: int = 64 << 20
+
+    def options(self) -> dict[str, Any]:
+        """Return what belongs to the stage fingerprint: every option that decides what rows come out, but not where
+        the files are nor how failures are handled."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def splits(self) -> Iterator[Split]:
+        """Yield the splits in input order: by URI, then by range. Raises PlanError where nothing is there."""
+
+    @abstractmethod
+    def physical_schema(self) -> pa.Schema:
+        """Return the columns that the files hold, under their own names, from the first 8 files by URI."""
+
+    @abstractmethod
+    def read(self, piece: Slice, *, schema: pa.Schema) -> Iterator[SourceBatch]:
+        """Read one slice: exactly these columns (physical names) in these types. A column that the file lacks is null;
+        a value that does not fit makes its row a `Reject`. Raises BadFile naming the file."""
+
+    def count_rows(self, piece: Slice, *, at_most: int) -> int:
+        """Return how many records the slice has, rejects included; stops counting at `at_most`."""
+        total = 0
+        for batch in self.read(piece, schema=pa.schema([])):
+            total += len(batch.positions) + len(batch.rejects)
+            if total >= at_most:
+                return at_most
+        return total
