@@ -1,0 +1,1 @@
+"""Recipes: one YAML file in, a frozen `Recipe` out, or every mistake in it at once."""
