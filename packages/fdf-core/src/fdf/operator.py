@@ -56,6 +56,15 @@ class Expansion:
     keep_parent: bool = False
 
 
+def recipe_name(field_name: str) -> str:
+    """Return what a recipe calls this parameter: `in_` is written `in`, so that a Python keyword can be a name.
+
+    >>> recipe_name("in_"), recipe_name("min_words")
+    ('in', 'min_words')
+    """
+    return field_name.removesuffix("_")
+
+
 class Operator(ABC):
     """The base of the five kinds. Subclass a kind, not this."""
 
@@ -93,8 +102,9 @@ class Operator(ABC):
         return held
 
     def params(self) -> dict[str, Any]:
-        """Return the parameters as JSON values: all of them, defaults included."""
-        return {f.name: _jsonable(getattr(self, f.name)) for f in dataclasses.fields(self) if f.init}  # type: ignore[arg-type]
+        """Return the parameters as JSON values, named as in a recipe: all of them, defaults included."""
+        fields = dataclasses.fields(self)  # type: ignore[arg-type]
+        return {recipe_name(f.name): _jsonable(getattr(self, f.name)) for f in fields if f.init}
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k != "_runtime"}
@@ -157,6 +167,8 @@ class Generator(Operator):
     """Adds generated columns, or new rows that name their parent."""
 
     kind = "generator"
+    expands: ClassVar[bool] = False
+    """True for a generator that returns an `Expansion`: its new rows may hold other values in existing columns."""
 
     @abstractmethod
     def generate(self, batch: pa.RecordBatch) -> Columns | Expansion:

@@ -31,10 +31,16 @@ class Rule:
         if self.values is None:
             return pa.repeat(pa.scalar(bounds, pa.string()), len(rows))
         values = self.values.take(rows)
-        if pa.types.is_string(values.type) or pa.types.is_large_string(values.type) or pa.types.is_nested(values.type):
-            text = pa.array([json.dumps(v, ensure_ascii=False, default=str) for v in values.to_pylist()], pa.string())
-        else:
+        kind = values.type
+        if pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_decimal(kind):
             text = pc.fill_null(pc.cast(values, pa.string()), "null")
+        elif pa.types.is_floating(kind):
+            # JSON has no NaN or infinity: they are told as text.
+            plain = pc.cast(values, pa.string())
+            quoted = pc.binary_join_element_wise('"', plain, '"', "")
+            text = pc.fill_null(pc.if_else(pc.is_finite(values), plain, quoted), "null")
+        else:
+            text = pa.array([json.dumps(v, ensure_ascii=False, default=str) for v in values.to_pylist()], pa.string())
         tail = "}" if bounds == "{}" else ", " + bounds[1:]
         return pc.binary_join_element_wise('{"value": ', text, tail, "")
 
@@ -100,5 +106,5 @@ def _as_numpy(mask: Mask) -> np.ndarray:
         return mask.astype(bool, copy=False)
     if isinstance(mask, pa.ChunkedArray):
         mask = mask.combine_chunks()
-    result: np.ndarray = pc.fill_null(mask, False).to_numpy(zero_copy_only=False).astype(bool, copy=False)
+    result: np.ndarray = pc.fill_null(mask, fill_value=False).to_numpy(zero_copy_only=False).astype(bool, copy=False)
     return result
