@@ -23,13 +23,24 @@ class Entry:
     mtime: float
 
 
+def checked_path(path: str) -> str:
+    """Return a path that stays below the root, or raise ValueError: absolute paths and `..` are refused."""
+    if path.startswith("/") or "\\" in path or ".." in path.split("/"):
+        raise ValueError(f"{path!r} does not stay below the store's root: give a relative path without `..`")
+    return path
+
+
 class Store(Protocol):
-    """A directory-like place for one stage."""
+    """A directory-like place for one stage. It can be pickled; a worker process opens it anew."""
 
     root: str
     """The URI, without credentials."""
     exclusive: bool
     """False where put-if-absent is real; True means: this run must be the only writer."""
+
+    def probe(self) -> bool:
+        """Find out, by trying, whether put-if-absent and compare-and-swap are real here; set `exclusive` where they
+        are not. Called once before the first commit; returns `not exclusive`."""
 
     def read(self, path: str) -> bytes:
         """Return a whole file. Raises FileNotFoundError."""

@@ -1,0 +1,112 @@
+"""Tries again what may pass: server errors, time-outs, broken connections; each wait longer than the last."""
+
+from __future__ import annotations
+
+import errno
+import random
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from fdf.errors import TransientError
+from fdf.storage.uri import redacted
+
+T = TypeVar("T")
+
+ATTEMPTS = 5
+FIRST_WAIT = 0.2
+LONGEST_WAIT = 10.0
+
+_CODES = {"InternalError", "SlowDown", "ServiceUnavailable", "RequestTimeout", "Throttling", "ThrottlingException"}
+_ERRNOS = {
+    errno.ECONNRESET,
+    errno.ECONNABORTED,
+    errno.ECONNREFUSED,
+    errno.EPIPE,
+    errno.ETIMEDOUT,
+    errno.EHOSTUNREACH,
+    errno.ENETUNREACH,
+    errno.EAGAIN,
+    errno.ESTALE,
+}
+_NAMES = {
+    "ClientConnectorError",
+    "ClientOSError",
+    "ClientPayloadError",
+    "ConnectTimeoutError",
+    "ConnectionClosedError",
+    "EndpointConnectionError",
+    "FSTimeoutError",
+    "HTTPClientError",
+    "IncompleteRead",
+    "ProxyConnectionError",
+    "ReadTimeoutError",
+    "ResponseParserError",
+    "ServerDisconnectedError",
+    "ServerTimeoutError",
+}
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and what it was raised from, outermost first."""
+    seen: set[int] = set()
+    step: BaseException | None = error
+    while step is not None and id(step) not in seen:
+        seen.add(id(step))
+        yield step
+        step = step.__cause__ or step.__context__
+
+
+def http_status(error: BaseException) -> int | None:
+    """Return the HTTP status that a store answered with, or None where the error holds none."""
+    for step in causes(error):
+        response = getattr(step, "response", None)
+        if isinstance(response, dict):
+            status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+            return int(status) if status is not None else None
+        status = getattr(step, "status", None) or getattr(step, "status_code", None)
+        if isinstance(status, int):
+            return status
+    return None
+
+
+def http_code(error: BaseException) -> str:
+    """Return the error code that an S3 store answered with, or an empty string."""
+    for step in causes(error):
+        response = getattr(step, "response", None)
+        if isinstance(response, dict):
+            return str(response.get("Error", {}).get("Code", ""))
+    return ""
+
+
+def is_transient(error: BaseException) -> bool:
+    """Say whether trying again may help."""
+    status = http_status(error)
+    if status is not None:
+        return status in (408, 425, 429) or status >= 500 and status != 501 or http_code(error) in _CODES
+    for step in causes(error):
+        if isinstance(step, (TransientError, TimeoutError, ConnectionError)):
+            return True
+        if any(kind.__name__ in _NAMES for kind in type(step).__mro__):
+            return True
+        if isinstance(step, OSError) and step.errno in _ERRNOS:
+            return True
+    return False
+
+
+def retrying(call: Callable[[], T], *, what: str, attempts: int = ATTEMPTS) -> T:
+    """Return `call()`, tried again with growing, jittered waits while its error is transient.
+
+    Raises TransientError naming `what` when the last attempt fails too; any other error at once.
+    """
+    for attempt in range(1, attempts + 1):
+        try:
+            return call()
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            if attempt == attempts:
+                cause = redacted(f"{type(error).__name__}: {error}")
+                raise TransientError(f"{redacted(what)} failed {attempts} times, last with {cause}") from error
+        time.sleep(min(LONGEST_WAIT, FIRST_WAIT * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0))
+    raise AssertionError("unreachable: the last attempt returns or raises")

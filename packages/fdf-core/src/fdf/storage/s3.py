@@ -1,0 +1,207 @@
+"""A store on S3 and what speaks its language: conditional PUTs are put-if-absent and compare-and-swap."""
+
+from __future__ import annotations
+
+import random
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+from fsspec.asyn import sync
+
+from fdf.errors import MissingDependency, PlanError, TransientError
+from fdf.storage.base import Entry, checked_path
+from fdf.storage.remote import open_remote, remote_scratch
+from fdf.storage.retry import ATTEMPTS, FIRST_WAIT, causes, http_code, http_status, is_transient, retrying
+from fdf.storage.uri import filesystem, redacted
+
+T = TypeVar("T")
+
+_DELETE_AT_ONCE = 1000  # the S3 limit of one DeleteObjects request
+
+
+class S3Store:
+    """A bucket, or a prefix in one. Credentials, region and endpoint come from the environment."""
+
+    def __init__(self, uri: str) -> None:
+        bucket, _, prefix = uri.split("://", 1)[1].partition("/")
+        prefix = prefix.strip("/")
+        self.root = f"s3://{bucket}/{prefix}".rstrip("/")
+        self.exclusive = False
+        self._bucket = bucket
+        self._prefix = f"{prefix}/" if prefix else ""
+
+    @property
+    def _fs(self) -> Any:
+        return filesystem(self.root)[0]
+
+    def probe(self) -> bool:
+        key = f".fdf-probe-{secrets.token_hex(8)}"
+        try:
+            honoured = self._refuses(key, {}, False) and self._refuses(key, {"IfNoneMatch": "*"}, True)
+            honoured = honoured and self._refuses(key, {"IfMatch": '"00000000000000000000000000000000"'}, True)
+        finally:
+            try:
+                self.delete([key])
+            except Exception as error:  # a role that may write and not delete can still run; the object is 2 bytes
+                if isinstance(error, KeyboardInterrupt):
+                    raise
+        self.exclusive = not honoured
+        return honoured
+
+    def _refuses(self, key: str, condition: dict[str, str], expected: bool) -> bool:
+        """Put an object under a condition and say whether the store did as expected."""
+
+        def put() -> bool:
+            try:
+                self._fs.call_s3("put_object", **self._names(key), Body=b"{}", **condition)
+            except Exception as error:
+                if condition and http_status(error) in (400, 409, 412, 501):
+                    return http_status(error) in (409, 412)
+                raise
+            return False
+
+        return self._try(put, key) == expected
+
+    def read(self, path: str) -> bytes:
+        return self._get(path)[0]
+
+    def read_tagged(self, path: str) -> tuple[bytes, str] | None:
+        try:
+            return self._get(path)
+        except FileNotFoundError:
+            return None
+
+    def _get(self, path: str) -> tuple[bytes, str]:
+        fs = self._fs
+
+        async def get() -> tuple[bytes, str]:
+            answer = await fs._call_s3("get_object", **self._names(path))
+            async with answer["Body"] as body:
+                return await body.read(), answer["ETag"]
+
+        found: tuple[bytes, str] = self._try(lambda: sync(fs.loop, get), path)
+        return found
+
+    def put_if_absent(self, path: str, data: bytes) -> bool:
+        if self.exclusive:
+            there = self.read_tagged(path)
+            if there is not None:
+                return False
+            self._try(lambda: self._fs.call_s3("put_object", **self._names(path), Body=data), path)
+            return True
+        return self._put_if(path, data, {"IfNoneMatch": "*"}, tag=None)
+
+    def swap(self, path: str, data: bytes, tag: str | None) -> bool:
+        if self.exclusive:
+            there = self.read_tagged(path)
+            if (there[1] if there else None) != tag:
+                return False
+            self._try(lambda: self._fs.call_s3("put_object", **self._names(path), Body=data), path)
+            return True
+        return self._put_if(path, data, {"IfMatch": tag} if tag else {"IfNoneMatch": "*"}, tag=tag)
+
+    def _put_if(self, path: str, data: bytes, condition: dict[str, str], *, tag: str | None) -> bool:
+        """PUT under a condition. A refusal or a broken connection does not say who won: what is there does."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                self._explained(lambda: self._fs.call_s3("put_object", **self._names(path), Body=data, **condition), path)
+                return True
+            except FileNotFoundError:
+                return False  # If-Match on an object that is gone
+            except Exception as error:
+                if http_status(error) not in (409, 412) and not is_transient(error):
+                    raise
+                there = self.read_tagged(path)
+                if there is not None and there[0] == data:
+                    return True
+                if (there[1] if there else None) != tag:
+                    return False
+                last = error
+            time.sleep(FIRST_WAIT * 2 ** (attempt - 1) * random.uniform(0.5, 1.0))
+        raise TransientError(f"{self.root}/{path} could not be written in {ATTEMPTS} attempts: {redacted(str(last))}") from last
+
+    def scratch(self) -> Path:
+        return remote_scratch()
+
+    def place(self, file: Path, path: str) -> None:
+        if self._size(path) != file.stat().st_size:
+            self._try(lambda: self._fs.put_file(str(file), f"{self._bucket}/{self._key(path)}"), path)
+        file.unlink()
+
+    def _size(self, path: str) -> int | None:
+        try:
+            return int(self._try(lambda: self._fs.call_s3("head_object", **self._names(path)), path)["ContentLength"])
+        except FileNotFoundError:
+            return None
+
+    def list(self, prefix: str = "") -> Iterator[Entry]:
+        # Straight from the API: fsspec's listings are cached and made for folders.
+        where = self._key(prefix.rstrip("/") + "/") if prefix else self._prefix
+        more: dict[str, str] = {}
+        while True:
+            ask = {"Bucket": self._bucket, "Prefix": where, **more}
+            try:
+                page = self._try(lambda: self._fs.call_s3("list_objects_v2", **ask), prefix)
+            except FileNotFoundError:
+                return
+            for item in page.get("Contents", ()):
+                if not item["Key"].endswith("/"):  # folder markers that consoles make
+                    path = item["Key"][len(self._prefix) :]
+                    yield Entry(path, int(item["Size"]), item["LastModified"].timestamp())
+            if not page.get("IsTruncated"):
+                return
+            more = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def delete(self, paths: Iterable[str]) -> None:
+        keys = [self._key(path) for path in paths]
+        for start in range(0, len(keys), _DELETE_AT_ONCE):
+            some = [{"Key": key} for key in keys[start : start + _DELETE_AT_ONCE]]
+            wanted = {"Objects": some, "Quiet": True}
+            answer = self._try(
+                lambda: self._fs.call_s3("delete_objects", Bucket=self._bucket, Delete=wanted), "(delete)"
+            )
+            failed = [e for e in answer.get("Errors", ()) if e.get("Code") != "NoSuchKey"]
+            if failed:
+                first = failed[0]
+                raise TransientError(
+                    f"{len(failed)} objects below {self.root} could not be deleted, first"
+                    f" {first.get('Key')}: {first.get('Code')} {first.get('Message')}"
+                )
+
+    def open(self, path: str) -> pa.NativeFile:
+        return self._try(lambda: open_remote(self._fs, f"{self._bucket}/{self._key(path)}"), path)
+
+    def _key(self, path: str) -> str:
+        return self._prefix + checked_path(path)
+
+    def _names(self, path: str) -> dict[str, str]:
+        return {"Bucket": self._bucket, "Key": self._key(path)}
+
+    def _try(self, call: Callable[[], T], path: str) -> T:
+        return self._explained(lambda: retrying(call, what=f"{self.root}/{path}"), path)
+
+    def _explained(self, call: Callable[[], T], path: str) -> T:
+        """Return `call()`; errors of credentials and buckets say what to do next."""
+        try:
+            return call()
+        except FileNotFoundError as error:
+            if http_code(error) == "NoSuchBucket":
+                raise PlanError(
+                    f"the bucket `{self._bucket}` of {self.root} does not exist",
+                    help="create it, or check the name, AWS_ENDPOINT_URL and AWS_DEFAULT_REGION",
+                ) from error
+            raise
+        except Exception as error:
+            missing = any(type(e).__name__ in ("NoCredentialsError", "PartialCredentialsError") for e in causes(error))
+            if missing or isinstance(error, PermissionError):
+                why = "no credentials were found" if missing else f"the store refused ({http_code(error) or 'denied'})"
+                raise MissingDependency(
+                    f"{self.root}/{path}: {why}",
+                    help="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, for an account that may"
+                    " read, write and delete there",
+                ) from error
+            raise

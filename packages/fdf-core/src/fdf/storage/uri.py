@@ -1,0 +1,100 @@
+"""URIs: local or remote, free of credentials, and the fsspec file system behind one."""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import cache
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import fsspec
+
+from fdf.errors import MissingDependency, PlanError, Problem
+
+_PROTOCOL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://")
+_SECRET = re.compile(r"(secret|password|passwd|token|signature|credential|access_?key|api_?key|^key$|^sig$)", re.I)
+_INSTALL = {"s3": 's3fs (pip install "fdf-core[s3]")', "s3a": 's3fs (pip install "fdf-core[s3]")'}
+
+
+def protocol_of(uri: str) -> str:
+    """Return the protocol of a URI in lower case; `file` for a plain path."""
+    match = _PROTOCOL.match(uri)
+    return match.group(1).lower() if match else "file"
+
+
+def local_path(uri: str) -> str | None:
+    """Return the absolute path behind a plain path or a file URI, or None where the URI is remote."""
+    if protocol_of(uri) not in ("file", "local"):
+        return None
+    plain = _PROTOCOL.sub("", uri, count=1)
+    return os.path.abspath(os.path.expanduser(plain))
+
+
+def refuse_credentials(uri: str) -> None:
+    """Raise PlanError where a URL holds a user, password, key or token: it would end in manifests and logs."""
+    if protocol_of(uri) in ("file", "local"):
+        return
+    try:
+        parts = urlsplit(uri)
+        container = protocol_of(uri) in ("abfs", "abfss", "az")  # abfs://container@account/path is no user name
+        in_authority = parts.password is not None or (parts.username is not None and not container)
+    except ValueError:
+        return
+    query = [k for k, v in parse_qsl(parts.query, keep_blank_values=True) if v and _SECRET.search(k)]
+    if in_authority or query:
+        raise PlanError(
+            Problem(
+                code="FDF301",
+                message=f"credentials stand in the URL {redacted(uri)}",
+                hint="they would be written into manifests and logs",
+                help="remove them from the recipe and give them in the environment"
+                " (for S3: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_PROFILE, AWS_ENDPOINT_URL)",
+            )
+        )
+
+
+def redacted(text: str) -> str:
+    """Return a text with the credentials of every URL in it replaced by `***`; safe to log or raise."""
+    text = re.sub(r"(?<=://)[^/@\s]*:[^/@\s]*@", "***@", text)
+    text = re.sub(r"((?:s3a?|https?|gs|ftp)://)[^/@\s]+@", r"\1***@", text)
+    return re.sub(r"([?&;][^=&\s]*(?:secret|password|token|sig|credential|key)[^=&\s]*=)[^&\s]+", r"\1***", text, flags=re.I)
+
+
+@cache
+def _instance(protocol: str, authority: str, pid: int) -> Any:
+    # One instance per process: event loops and connection pools do not survive a fork. Listings are never cached,
+    # because other writers change the same folders.
+    options: dict[str, Any] = {"use_listings_cache": False}
+    if protocol in ("s3", "s3a"):
+        options.update(default_cache_type="none", default_fill_cache=False)
+    probe = f"{protocol}://{authority}/"
+    fs, _ = fsspec.core.url_to_fs(probe, skip_instance_cache=True, **options)
+    return fs
+
+
+def filesystem(uri: str) -> tuple[Any, str]:
+    """Return the fsspec file system of a URI and the path within it.
+
+    Credentials and the endpoint come from the environment. Raises PlanError for credentials in the URI and for an
+    unknown protocol, MissingDependency where its package is absent.
+    """
+    refuse_credentials(uri)
+    local = local_path(uri)
+    if local is not None:
+        return _instance("file", "", os.getpid()), local
+    protocol = protocol_of(uri)
+    try:
+        fs = _instance(protocol, urlsplit(uri).netloc, os.getpid())
+    except ImportError as error:
+        needed = _INSTALL.get(protocol, str(error))
+        raise MissingDependency(f"{redacted(uri)} cannot be opened: `{protocol}://` needs {needed}") from error
+    except ValueError as error:
+        raise PlanError(f"{redacted(uri)} cannot be opened: {error}", help="use a local path or an fsspec URL") from error
+    return fs, str(fs._strip_protocol(uri))
+
+
+def name_of(uri: str) -> str:
+    """Return the last part of a URI's path, unquoted where it is a web address."""
+    name = uri.rstrip("/").rsplit("/", 1)[-1]
+    return unquote(name) if protocol_of(uri) in ("http", "https") else name
