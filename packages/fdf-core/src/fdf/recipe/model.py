@@ -6,16 +6,20 @@ every template is resolved, and every operator, source and sink is an instance w
 
 from __future__ import annotations
 
+import math
 import operator as compare
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from fdf.errors import Place
 from fdf.operator import Operator, Resources
-from fdf.sinks.base import Sink
-from fdf.sources.base import Source
+
+if TYPE_CHECKING:
+    # Sources and sinks are a layer above: a recipe holds their instances and never calls them.
+    from fdf.sinks.base import Sink
+    from fdf.sources.base import Source
 
 Mode: TypeAlias = Literal["incremental", "overwrite", "error"]
 Drops: TypeAlias = Literal["full", "sample", "ids", "none"]
@@ -44,7 +48,7 @@ class Gate:
 
     def holds(self, value: float | None) -> bool:
         """Say whether a reported value passes; a missing one or NaN never does."""
-        return value is not None and value == value and COMPARISONS[self.comparison](value, self.bound)
+        return value is not None and not math.isnan(value) and COMPARISONS[self.comparison](value, self.bound)
 
     def __str__(self) -> str:
         return f"{self.metric} {self.comparison} {self.bound:g}"
@@ -103,7 +107,7 @@ class OperatorUse:
     operator: Operator
     distribution: str
     distribution_version: str
-    resources: Resources = Resources()
+    resources: Resources = field(default_factory=Resources)
     batch_size: int | None = None
     write_fields: tuple[str, ...] | None = None
     on_error: OnError = "quarantine"
@@ -119,7 +123,7 @@ class StageUse:
     name: str
     operators: tuple[OperatorUse, ...] = ()
     mixture: dict[str, Any] | None = None
-    materialize: Materialize = Materialize()
+    materialize: Materialize = field(default_factory=Materialize)
     min_errors: int = 10
     max_error_rate: float = 0.001
     place: Place | None = None
@@ -153,6 +157,6 @@ class Recipe:
     seed: int = 0
     provenance: Provenance = "full"
     path: Path | None = None
-    base_dir: Path = Path(".")
+    base_dir: Path = field(default_factory=Path)
     """The folder of the recipe: `op: "my_ops.py:name"` is looked for here. Data paths are not: they are relative to
     the working directory, like every path on a command line."""
