@@ -1,0 +1,93 @@
+"""Writes parquet: fixed row groups, fixed options, no metadata; the same rows give the same bytes."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import BinaryIO, ClassVar, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fdf.errors import PlanError
+from fdf.schema import ID
+from fdf.sinks.base import ShardWriter, Sink
+from fdf.sinks.row_groups import RowGroups, plain_schema
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParquetSink(Sink):
+    """Store rows as parquet that datasets, pyarrow, Polars and DuckDB read.
+
+    A row group is closed by the first row at which it holds `row_group_bytes` of Arrow data or `row_group_rows` rows.
+    """
+
+    type: ClassVar[str] = "parquet"
+    extension: ClassVar[str] = "parquet"
+
+    compression: Literal["zstd", "snappy", "gzip", "lz4", "none"] = "zstd"
+    compression_level: int | None = None
+    """None: 3 for zstd, the codec's own default otherwise."""
+    row_group_bytes: int = 64 << 20
+    row_group_rows: int = 131_072
+
+    def stored_schema(self, schema: pa.Schema) -> pa.Schema:
+        """Return the schema with dictionaries and extension types as plain types, without metadata."""
+        stored = plain_schema(schema)
+        twice = sorted({n for n in stored.names if stored.names.count(n) > 1})
+        if twice:
+            raise PlanError(f"the columns {twice} stand twice in the output", help="rename one with RenameColumns")
+        for field in stored:
+            try:
+                _leaf_paths(pa.schema([field]))
+            except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
+                raise PlanError(
+                    f"column `{field.name}` has the type {field.type}, which parquet cannot hold: {error}",
+                    help="cast it with CastColumns or leave it out with SelectColumns",
+                ) from error
+        return stored
+
+    def open(self, stream: BinaryIO, schema: pa.Schema) -> ShardWriter:
+        """Start a parquet file on a stream."""
+        return _ParquetWriter(self, stream, schema)
+
+
+class _ParquetWriter:
+    def __init__(self, sink: ParquetSink, stream: BinaryIO, schema: pa.Schema) -> None:
+        level = 3 if sink.compression == "zstd" and sink.compression_level is None else sink.compression_level
+        # Ids share long prefixes, so deltas make them nearly free. A dictionary of images or audio is wasted work.
+        deltas = {f.name: "DELTA_BYTE_ARRAY" for f in schema if f.name == ID and f.type == pa.string()}
+        plain = {f.name for f in schema if pa.types.is_binary(f.type) or pa.types.is_large_binary(f.type)}
+        dictionary = [leaf for leaf in _leaf_paths(schema) if leaf not in deltas and leaf not in plain]
+        self._groups = RowGroups(schema, max_bytes=sink.row_group_bytes, max_rows=sink.row_group_rows)
+        self._writer = pq.ParquetWriter(
+            stream,
+            schema,
+            version="2.6",
+            compression=sink.compression,
+            compression_level=level,
+            use_dictionary=dictionary or False,
+            column_encoding=deltas or None,
+            write_statistics=True,
+            store_schema=True,
+        )
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        for group in self._groups.add(batch):
+            self._write(group)
+
+    def close(self) -> None:
+        for group in self._groups.rest():
+            self._write(group)
+        self._writer.close()
+
+    def _write(self, group: pa.RecordBatch) -> None:
+        self._writer.write_table(pa.Table.from_batches([group]), row_group_size=group.num_rows)
+
+
+def _leaf_paths(schema: pa.Schema) -> list[str]:
+    """Return the paths of the leaf columns that parquet makes of a schema (`tags.list.element`)."""
+    file = io.BytesIO()
+    pq.write_table(schema.empty_table(), file)
+    columns = pq.ParquetFile(file).schema
+    return [columns.column(i).path for i in range(len(columns))]

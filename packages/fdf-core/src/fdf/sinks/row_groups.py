@@ -1,0 +1,108 @@
+"""Re-cuts a stream of batches into groups that depend on the rows alone, so that files have the same bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fdf.schema import row_bytes
+
+
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """Return a type without dictionaries, views, run-ends and extensions, at any depth."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return plain_type(kind.storage_type)
+    if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
+        return plain_type(kind.value_type)
+    if pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_binary_view(kind):
+        return pa.binary()
+    if pa.types.is_struct(kind):
+        return pa.struct([plain_field(f) for f in kind])
+    if pa.types.is_map(kind):
+        return pa.map_(plain_field(kind.key_field), plain_field(kind.item_field), keys_sorted=kind.keys_sorted)
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(plain_field(kind.value_field), kind.list_size)
+    if pa.types.is_large_list(kind):
+        return pa.large_list(plain_field(kind.value_field))
+    if pa.types.is_list(kind):
+        return pa.list_(plain_field(kind.value_field))
+    return kind
+
+
+def plain_field(field: pa.Field) -> pa.Field:
+    """Return a field with a plain type and without metadata."""
+    return pa.field(field.name, plain_type(field.type), field.nullable)
+
+
+def plain_schema(schema: pa.Schema) -> pa.Schema:
+    """Return a schema of plain fields, without metadata."""
+    return pa.schema([plain_field(f) for f in schema])
+
+
+def as_plain(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Return a batch with exactly this plain schema: dictionaries decoded, metadata gone."""
+    if batch.schema.equals(schema, check_metadata=True):
+        return batch
+    columns = []
+    for field in schema:
+        column = batch.column(field.name)
+        if isinstance(column, pa.ExtensionArray):
+            column = column.storage
+        if pa.types.is_dictionary(column.type):
+            column = column.dictionary_decode()
+        columns.append(column if column.type.equals(field.type) else pc.cast(column, field.type))
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+class RowGroups:
+    """Collects rows; gives a group back whenever its bytes reach `max_bytes` or its rows `max_rows`.
+
+    The row that reaches the limit is the group's last one. Weights come from logical values, so the cuts are at the
+    same rows however the rows arrived.
+    """
+
+    def __init__(self, schema: pa.Schema, *, max_bytes: int, max_rows: int) -> None:
+        self._schema = schema
+        self._max_bytes = max_bytes
+        self._max_rows = max_rows
+        self._held: list[pa.RecordBatch] = []
+        self._bytes = 0
+        self._rows = 0
+
+    def add(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        """Take rows and yield the groups that they complete, each one contiguous batch."""
+        batch = as_plain(batch, self._schema)
+        ends = np.cumsum(row_bytes(batch))
+        start = 0
+        while start < batch.num_rows:
+            before = int(ends[start - 1]) if start else 0
+            # The first row at which the group's bytes reach the limit, and the one at which its rows do.
+            by_bytes = int(np.searchsorted(ends, before + self._max_bytes - self._bytes)) + 1
+            stop = min(by_bytes, start + self._max_rows - self._rows)
+            if stop > batch.num_rows:
+                self._hold(batch.slice(start), int(ends[-1]) - before)
+                return
+            stop = max(stop, start + 1)
+            self._hold(batch.slice(start, stop - start), 0)
+            yield self._release()
+            start = stop
+
+    def rest(self) -> Iterator[pa.RecordBatch]:
+        """Yield what is left, if anything is."""
+        if self._rows:
+            yield self._release()
+
+    def _hold(self, batch: pa.RecordBatch, size: int) -> None:
+        self._held.append(batch)
+        self._bytes += size
+        self._rows += batch.num_rows
+
+    def _release(self) -> pa.RecordBatch:
+        group = self._held[0] if len(self._held) == 1 else pa.concat_batches(self._held)
+        self._held, self._bytes, self._rows = [], 0, 0
+        return group
