@@ -39,6 +39,39 @@ def is_scalar_score(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
 
 
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """Return a type without dictionaries, views, run-ends and extensions, at any depth."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return plain_type(kind.storage_type)
+    if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
+        return plain_type(kind.value_type)
+    if pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_binary_view(kind):
+        return pa.binary()
+    if pa.types.is_struct(kind):
+        return pa.struct([plain_field(f) for f in kind])
+    if pa.types.is_map(kind):
+        return pa.map_(plain_field(kind.key_field), plain_field(kind.item_field), keys_sorted=kind.keys_sorted)
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(plain_field(kind.value_field), kind.list_size)
+    if pa.types.is_large_list(kind):
+        return pa.large_list(plain_field(kind.value_field))
+    if pa.types.is_list(kind):
+        return pa.list_(plain_field(kind.value_field))
+    return kind
+
+
+def plain_field(field: pa.Field) -> pa.Field:
+    """Return a field with a plain type and without metadata."""
+    return pa.field(field.name, plain_type(field.type), field.nullable)
+
+
+def plain_schema(schema: pa.Schema) -> pa.Schema:
+    """Return a schema of plain fields, without metadata."""
+    return pa.schema([plain_field(f) for f in schema])
+
+
 def row_bytes(batch: pa.RecordBatch) -> np.ndarray:
     """Return about how many bytes each row holds (int64), from its logical values alone.
 

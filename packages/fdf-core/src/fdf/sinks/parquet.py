@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fdf.errors import PlanError
-from fdf.schema import ID
+from fdf.schema import ID, plain_schema
 from fdf.sinks.base import ShardWriter, Sink
-from fdf.sinks.row_groups import RowGroups, plain_schema
+from fdf.sinks.row_groups import RowGroups
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,120 @@
+"""Reads parquet: cut at row groups, only the columns that are asked for, positions are row numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fdf.errors import BadFile
+from fdf.sources.base import InputFile, Slice, SourceBatch, Split
+from fdf.sources.conform import BATCH_BYTES, conform, in_batches, positions_from
+from fdf.sources.failures import reading
+from fdf.sources.file_source import FileSource
+from fdf.storage.remote import open_remote
+from fdf.storage.retry import retrying
+from fdf.storage.uri import filesystem, protocol_of
+
+_MOST_ROWS = 65_536
+# A file this much smaller than a split is one split whatever its footer says, so the footer need not be fetched.
+_SURELY_ONE = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParquetSource(FileSource):
+    """Rows of parquet files; a large file is several splits, cut between row groups."""
+
+    type: ClassVar[str] = "parquet"
+    extensions: ClassVar[tuple[str, ...]] = ("parquet", "pq", "parq")
+
+    split_size: int = 128 << 20
+    """Uncompressed bytes of row groups in one split, about."""
+
+    def splits(self) -> Iterator[Split]:
+        """Yield ranges of rows that start and end at row groups; footers are read one by one, when it is their turn."""
+        for file in self.files():
+            for start, stop in self._ranges(file):
+                yield Split(slices=(Slice(file=file, start=start, stop=stop),))
+
+    def _ranges(self, file: InputFile) -> list[tuple[int, int | None]]:
+        if file.size * _SURELY_ONE < self.split_size:
+            return [(0, None)]
+        try:
+            with reading(file, as_format="parquet"), _open(file) as parquet:
+                metadata = parquet.metadata
+        except BadFile:
+            return [(0, None)]  # whoever reads it decides whether it fails the run or is passed by
+        ranges: list[tuple[int, int | None]] = []
+        start = row = held = 0
+        for i in range(metadata.num_row_groups):
+            group = metadata.row_group(i)
+            row += group.num_rows
+            held += group.total_byte_size
+            if held >= self.split_size and i + 1 < metadata.num_row_groups:
+                ranges.append((start, row))
+                start, held = row, 0
+        return [*ranges, (start, row)] if ranges else [(0, None)]
+
+    def file_schema(self, file: InputFile) -> pa.Schema:
+        """Return the columns that the footer names."""
+        with reading(file, as_format="parquet"), _open(file) as parquet:
+            return parquet.schema_arrow
+
+    def read(self, piece: Slice, *, schema: pa.Schema) -> Iterator[SourceBatch]:
+        """Read the rows from `start` to `stop`; pages of other columns are not fetched."""
+        with reading(piece.file, as_format="parquet"), _open(piece.file) as parquet:
+            metadata = parquet.metadata
+            there = set(parquet.schema_arrow.names)
+            wanted = [n for n in schema.names if n in there]
+            extra = tuple(n for n in parquet.schema_arrow.names if n not in schema.names)
+            stop = metadata.num_rows if piece.stop is None else min(piece.stop, metadata.num_rows)
+            first = 0
+            for i in range(metadata.num_row_groups):
+                rows = metadata.row_group(i).num_rows
+                low, high = max(piece.start, first), min(stop, first + rows)
+                if low < high:
+                    for batch, positions in self._group(parquet, i, first, wanted):
+                        yield from self._within(batch, positions, low, high, schema, extra)
+                first += rows
+
+    def _group(self, parquet: Any, i: int, first: int, wanted: list[str]) -> Iterator[tuple[pa.RecordBatch, pa.Array]]:
+        rows = parquet.metadata.row_group(i).num_rows
+        if not wanted:
+            for done in range(0, rows, _MOST_ROWS):
+                count = min(_MOST_ROWS, rows - done)
+                yield pa.RecordBatch.from_arrays([], names=[]), positions_from(first + done, count)
+            return
+        weight = max(1, parquet.metadata.row_group(i).total_byte_size // max(1, rows))
+        size = max(1, min(_MOST_ROWS, BATCH_BYTES // weight))
+        for batch in parquet.iter_batches(size, row_groups=[i], columns=wanted, use_threads=False):
+            yield from in_batches(batch, positions_from(first, batch.num_rows))
+            first += batch.num_rows
+
+    def _within(
+        self, batch: pa.RecordBatch, positions: pa.Array, low: int, high: int, schema: pa.Schema, extra: tuple[str, ...]
+    ) -> Iterator[SourceBatch]:
+        start, end = positions[0].as_py(), positions[-1].as_py() + 1
+        skip, keep = max(0, low - start), min(high, end) - max(low, start)
+        if keep <= 0:
+            return
+        if keep < len(positions):
+            batch, positions = batch.slice(skip, keep), positions.slice(skip, keep)
+        done = conform(batch, schema=schema, positions=positions, max_row_bytes=self.max_row_bytes)
+        yield SourceBatch(done.rows, done.positions, done.rejects, extra)
+
+    def count_rows(self, piece: Slice, *, at_most: int) -> int:
+        """Return the rows of the slice from the footer alone."""
+        with reading(piece.file, as_format="parquet"), _open(piece.file) as parquet:
+            rows = int(parquet.metadata.num_rows)
+        stop = rows if piece.stop is None else min(piece.stop, rows)
+        return max(0, min(stop - piece.start, at_most))
+
+
+def _open(file: InputFile) -> Any:
+    fs, path = filesystem(file.uri)
+    if protocol_of(file.uri) == "file":
+        return pq.ParquetFile(pa.OSFile(path, "rb"))
+    return pq.ParquetFile(retrying(lambda: open_remote(fs, path), what=file.uri), pre_buffer=True)
