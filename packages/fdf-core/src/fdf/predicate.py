@@ -130,10 +130,14 @@ class Predicate:
         return tuple(dict.fromkeys(named + derived))
 
     def mask(self, batch: pa.RecordBatch) -> pa.BooleanArray:
-        """Return true for the rows that meet the condition; null counts as false.
+        """Return true for the rows that meet the condition; null counts as false, so a row of unknown is not selected.
 
         Raises PlanError (FDF224) where a column is missing or its type does not fit the condition.
         """
+        return pc.fill_null(self.truth(batch), fill_value=False)
+
+    def truth(self, batch: pa.RecordBatch) -> pa.BooleanArray:
+        """Return true, false or null (unknown, as SQL has it) per row. Raises as `mask` does."""
         frame = pl.from_arrow(self._inputs(batch))
         try:
             # Beside a column of the table a constant condition is as long as the batch.
@@ -142,14 +146,14 @@ class Predicate:
         except PolarsError as error:
             raise PlanError(self._mismatch(batch.schema, str(error))) from error
         if result.dtype == pl.Null:
-            return pa.repeat(pa.scalar(value=False), batch.num_rows)
+            return pa.nulls(batch.num_rows, pa.bool_())
         if result.dtype != pl.Boolean:
             raise PlanError(self._mismatch(batch.schema, f"it gives {result.dtype}, not true or false"))
-        return pc.fill_null(result.to_arrow(), fill_value=False)
+        return result.to_arrow()
 
     def check(self, schema: pa.Schema) -> None:
         """Raise the PlanError (FDF224) that `mask` would raise on rows of this schema; reads no data."""
-        self.mask(schema.empty_table().to_batches(max_chunksize=1)[0] if schema.names else pa.record_batch({}))
+        self.mask(pa.RecordBatch.from_arrays([pa.array([], f.type) for f in schema], schema=schema))
 
     def __getstate__(self) -> dict[str, Any]:
         return {"sql": self.sql}
