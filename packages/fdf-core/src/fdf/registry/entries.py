@@ -19,15 +19,15 @@ RESTRICT = "FDF_PLUGINS"
 GROUPS = ("fdf.operators", "fdf.runners", "fdf.sources", "fdf.sinks", "fdf.pipelines", "fdf")
 _NOUNS = {
     "fdf.operators": ("operator", "FDF201"),
-    "fdf.sources": ("source type", "FDF220"),
-    "fdf.sinks": ("output type", "FDF230"),
+    "fdf.sources": ("source type", "FDF240"),
+    "fdf.sinks": ("output type", "FDF250"),
     "fdf.runners": ("runner", "FDF501"),
     "fdf.pipelines": ("pipeline", "FDF502"),
     "fdf": ("plugin", "FDF503"),
 }
 _LISTINGS = {
-    "fdf.operators": "`fdf ops list` shows what is installed",
-    "fdf.pipelines": "`fdf pipelines list` shows what is installed",
+    "fdf.operators": "fdf ops list",
+    "fdf.pipelines": "fdf pipelines list",
 }
 
 
@@ -179,7 +179,7 @@ def unknown(group: str, name: str) -> FdfError:
             )
         )
     names = list(_names(group))
-    there = f"there are: {', '.join(names)}" if len(names) <= 12 else None
+    there = f"there are: {', '.join(names)}" if names and group not in _LISTINGS else None
     return RecipeError(
         Problem(
             code=code,

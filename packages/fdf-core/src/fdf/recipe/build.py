@@ -1,0 +1,314 @@
+"""From a checked structure to a `Recipe`: operators, sources and sinks are looked up and made, and what only they can
+judge is judged. Every mistake is noted; nothing stops at the first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fdf.operator import Operator, Resources
+from fdf.recipe import lookup, parameters
+from fdf.recipe.conditions import check_condition, parse_gate
+from fdf.recipe.document import Document, Steps
+from fdf.recipe.grammar import KNOWN_SOURCES
+from fdf.recipe.lookup import Found
+from fdf.recipe.mixture import check_buckets, check_mixture
+from fdf.recipe.model import (
+    SHARD_SIZE,
+    DatasetUse,
+    Gate,
+    Materialize,
+    MixtureUse,
+    OperatorUse,
+    OutputUse,
+    SourceUse,
+    StageUse,
+)
+from fdf.recipe.sizes import parse_size
+
+RESERVED_STAGES = ("input", "output")
+
+
+class Builder:
+    """Builds the parts of one recipe. A part that cannot be built is None, and the document says why.
+
+    `objects` are ready instances from Python (operators, sources) by their place in the data.
+    """
+
+    def __init__(self, document: Document, base_dir: Path, objects: Mapping[Steps, Any]) -> None:
+        self.document = document
+        self.base_dir = base_dir
+        self.objects = objects
+        self._ids: dict[str, int] = {}
+
+    def input(self, data: dict[str, Any]) -> SourceUse | MixtureUse | None:
+        """Build the recipe's input."""
+        given, steps = data.get("input"), ("input",)
+        if not isinstance(given, dict) or not isinstance(given.get("type"), str):
+            return None
+        if given["type"] == "mixture":
+            return self._mixture(given, steps)
+        source = self._source(given, steps)
+        if source is None:
+            if self.document.sound(*steps):
+                kind = given["type"]
+                self.document.add((*steps, "type"), "FDF241", f"no installed package reads `{kind}` sources")
+            return None
+        return SourceUse(name=given.get("name", "input"), source=source, place=self.document.place(steps, of="key"))
+
+    def stages(self, data: dict[str, Any]) -> tuple[StageUse, ...]:
+        """Build the stages, as far as they can be."""
+        given = data.get("stages") or []
+        if not isinstance(given, list):
+            return ()
+        seen: set[str] = set()
+        built = []
+        for number, stage in enumerate(given):
+            if not isinstance(stage, dict):
+                continue
+            self._stage_name(stage.get("name"), ("stages", number, "name"), seen)
+            built.append(self._stage(stage, ("stages", number)))
+        return tuple(stage for stage in built if stage is not None)
+
+    def output(self, data: dict[str, Any]) -> OutputUse | None:
+        """Build the output, if there is one."""
+        given, steps = data.get("output"), ("output",)
+        if not isinstance(given, dict) or not isinstance(given.get("type"), str):
+            return None
+        found = self.document.attempt((*steps, "type"), lambda: lookup.sink(given["type"]))
+        if found is None:
+            return None
+        own = {"type", "path", "mode", "shard_size"}
+        sink = self._made(found, {k: v for k, v in given.items() if k not in own}, steps, f"`{given['type']}` output")
+        if sink is None or not self.document.sound(*steps):
+            return None
+        return OutputUse(
+            sink=sink,
+            path=given["path"],
+            mode=given.get("mode", "incremental"),
+            shard_size=_bytes(given.get("shard_size", SHARD_SIZE)),
+            place=self.document.place(steps, of="key"),
+        )
+
+    def _stage_name(self, name: Any, steps: Steps, seen: set[str]) -> None:
+        if not isinstance(name, str):
+            return
+        if name in seen:
+            self.document.add(steps, "FDF140", f"two stages are named `{name}`", hint="rename one")
+        elif name in RESERVED_STAGES:
+            self.document.add(
+                steps, "FDF140", f"a stage cannot be named `{name}`: the recipe's own {name} is", hint="rename it"
+            )
+        seen.add(name)
+
+    def _stage(self, given: dict[str, Any], steps: Steps) -> StageUse | None:
+        listed = given.get("operators") or []
+        if "operators" in given and "mixture" in given:
+            self.document.add((*steps, "mixture"), "FDF142", "a stage has operators or a mixture, not both", of="key",
+                              hint="make it a stage of its own")  # fmt: skip
+        elif "operators" not in given and "mixture" not in given and self.document.sound(*steps):
+            self.document.add(steps, "FDF111", "missing key `operators` in a stage")
+        operators = []
+        if isinstance(listed, list):
+            operators = [
+                self._operator(o, (*steps, "operators", n)) for n, o in enumerate(listed) if isinstance(o, dict)
+            ]
+        mixture = given.get("mixture")
+        if isinstance(mixture, dict):
+            check_buckets(self.document, mixture, (*steps, "mixture"))
+        if not self.document.sound(*steps):
+            return None
+        return StageUse(
+            name=given["name"],
+            operators=tuple(o for o in operators if o is not None),
+            mixture=mixture,
+            materialize=Materialize(**given.get("materialize", {})),
+            min_errors=given.get("min_errors", 10),
+            max_error_rate=given.get("max_error_rate", 0.001),
+            place=self.document.place(steps),
+        )
+
+    def _operator(self, given: dict[str, Any], steps: Steps) -> OperatorUse | None:
+        self._unique_id(given.get("id"), (*steps, "id"))
+        found = self._operator_class(given, steps)
+        operator: Operator | None = self.objects.get(steps)
+        if found is not None:
+            self._kind(given, found, steps)
+            if operator is None:
+                operator = self._parametrized(given, found, steps)
+        when = given.get("when")
+        if isinstance(when, str):
+            check_condition(self.document, (*steps, "when"), when)
+        require = self._gates(given, found, steps)
+        resources = self._resources(given.get("resources"), found, (*steps, "resources"))
+        if found is None or operator is None or not self.document.sound(*steps):
+            return None
+        fields = given.get("write_fields")
+        return OperatorUse(
+            id=given["id"],
+            kind=given["kind"],
+            op=given["op"],
+            operator=operator,
+            distribution=found.distribution,
+            distribution_version=found.version,
+            resources=resources,
+            batch_size=given.get("batch_size"),
+            write_fields=None if fields is None else tuple(fields),
+            on_error=given.get("on_error", "quarantine") or "null",
+            when=when,
+            require=require,
+            place=self.document.place(steps),
+        )
+
+    def _unique_id(self, name: Any, steps: Steps) -> None:
+        if not isinstance(name, str):
+            return
+        if name in self._ids:
+            first = self.document.place(("stages", self._ids[name]))
+            where = f"also in the stage on line {first.line}" if first else "also used before"
+            self.document.add(steps, "FDF204", f"two operators have the id `{name}`", hint=f"{where}; rename one")
+        else:
+            self._ids[name] = int(steps[1])
+
+    def _operator_class(self, given: dict[str, Any], steps: Steps) -> Found | None:
+        ready = self.objects.get(steps)
+        if ready is not None:
+            distribution, version = lookup.distribution_of(type(ready).__module__)
+            return Found(declared=type(ready), distribution=distribution, version=version)
+        op = given.get("op")
+        if not isinstance(op, str):
+            return None
+        return self.document.attempt((*steps, "op"), lambda: lookup.operator(op, base_dir=self.base_dir))
+
+    def _kind(self, given: dict[str, Any], found: Found, steps: Steps) -> None:
+        kind, actual = given.get("kind"), found.kind
+        if isinstance(kind, str) and kind != actual and self.document.sound(*steps, "kind"):
+            message = f"`{given.get('op')}` is not of kind `{kind}`"
+            self.document.add((*steps, "kind"), "FDF205", message, hint=f"it is of kind `{actual}`")
+
+    def _parametrized(self, given: dict[str, Any], found: Found, steps: Steps) -> Operator | None:
+        params = given.get("params") or {}
+        if not isinstance(params, dict):
+            return None
+        operator, findings = parameters.check(found.declared, params)
+        name, base = found.declared.__name__, (*steps, "params")
+        show = f"fdf ops show {given['op']}"
+        for finding in findings:
+            at = base + finding.at
+            match finding.fault:
+                case "unknown":
+                    self.document.add(at, "FDF213", f"unknown parameter `{finding.message}` for {name}",
+                                      of="key", hint=finding.hint, help=show)  # fmt: skip
+                case "missing":
+                    at = at if "params" in given else steps
+                    self.document.add(at, "FDF210", f"{name} needs the parameter `{finding.message}`", help=show)
+                case "value":
+                    self.document.add(at, "FDF211", f"{finding.message} in {name}", hint=finding.hint, help=show)
+                case "refused":
+                    at = base if "params" in given else steps
+                    self.document.add(
+                        at, "FDF212", f"{name}: {finding.message}", of="key", hint=finding.hint, help=show
+                    )
+                case _:
+                    self.document.add((*steps, "op"), "FDF214", finding.message)
+        return operator  # type: ignore[no-any-return]  # an instance of the class that lookup checked
+
+    def _gates(self, given: dict[str, Any], found: Found | None, steps: Steps) -> tuple[Gate, ...]:
+        listed = given.get("require")
+        if not isinstance(listed, list):
+            return ()
+        steps = (*steps, "require")
+        if found is not None and found.kind != "evaluator":
+            self.document.add(
+                steps, "FDF207", f"`require` belongs to evaluators, and {found.declared.__name__} is none", of="key"
+            )
+        gates = [
+            self.document.attempt((*steps, n), partial(parse_gate, text))
+            for n, text in enumerate(listed)
+            if isinstance(text, str)
+        ]
+        return tuple(gate for gate in gates if gate is not None)
+
+    def _resources(self, given: Any, found: Found | None, steps: Steps) -> Resources:
+        default: Resources = getattr(found.declared, "resources", Resources()) if found else Resources()
+        if not isinstance(given, dict) or not self.document.sound(*steps):
+            return default
+        asked = {k: _bytes(v) if k == "memory" else v for k, v in given.items()}
+        return replace(default, **asked)
+
+    def _source(self, given: dict[str, Any], steps: Steps) -> Any:
+        """Build a source; None for a type that is only in the grammar (its options are checked all the same)."""
+        kind = given["type"]
+        options = {k: v for k, v in given.items() if k not in ("type", "name")}
+        if steps in self.objects:
+            return self.objects[steps]
+        noted = len(self.document.problems)
+        found = self.document.attempt((*steps, "type"), lambda: lookup.source(kind))
+        if len(self.document.problems) > noted:
+            return None
+        if found is None:
+            self._made(
+                Found(declared=KNOWN_SOURCES[kind], distribution="", version=""), options, steps, f"`{kind}` source"
+            )
+            return None
+        return self._made(found, options, steps, f"`{kind}` source")
+
+    def _made(self, found: Found, options: dict[str, Any], steps: Steps, what: str) -> Any:
+        """Make a source or sink from its options; findings say `key`, since that is what options are in a recipe."""
+        made, findings = parameters.check(found.declared, options)
+        for finding in findings:
+            at = steps + finding.at
+            match finding.fault:
+                case "unknown":
+                    message = f"unknown key `{finding.message}` for the {what}"
+                    self.document.add(at, "FDF110", message, of="key", hint=finding.hint)
+                case "missing":
+                    self.document.add(at, "FDF111", f"missing key `{finding.message}` for the {what}")
+                case "value":
+                    self.document.add(at, "FDF113", f"{finding.message} in the {what}", hint=finding.hint)
+                case _:
+                    self.document.add(at, "FDF113", f"the {what}: {finding.message}", hint=finding.hint)
+        return made
+
+    def _mixture(self, given: dict[str, Any], steps: Steps) -> MixtureUse | None:
+        listed = given.get("datasets")
+        datasets = []
+        for number, dataset in enumerate(listed if isinstance(listed, list) else []):
+            below = (*steps, "datasets", number)
+            source = dataset.get("source") if isinstance(dataset, dict) else None
+            if not isinstance(source, dict) or not isinstance(source.get("type"), str):
+                continue
+            if source["type"] == "mixture":
+                self.document.add((*below, "source", "type"), "FDF242", "a mixture inside a mixture",
+                                  hint="list its datasets here, with their weights multiplied")  # fmt: skip
+                continue
+            made = self._source(source, (*below, "source"))
+            if self.document.sound(*below):
+                datasets.append(
+                    DatasetUse(
+                        name=dataset["name"],
+                        type=source["type"],
+                        source=made,
+                        options={k: v for k, v in source.items() if k != "type"},
+                        weight=dataset.get("weight"),
+                        cap=dataset.get("cap"),
+                        epochs=dataset.get("epochs", 1),
+                        place=self.document.place(below),
+                    )
+                )
+        check_mixture(self.document, given, steps)
+        if not self.document.sound(*steps):
+            return None
+        return MixtureUse(
+            name=given.get("name", "input"),
+            datasets=tuple(datasets),
+            settings={k: v for k, v in given.items() if k not in ("type", "name", "datasets")},
+            place=self.document.place(steps, of="key"),
+        )
+
+
+def _bytes(size: int | str) -> int:
+    return size if isinstance(size, int) else parse_size(size) or 0
