@@ -18,6 +18,7 @@ from fdf.recipe.model import (
     SourceUse,
     StageUse,
 )
+from fdf.recipe.pipeline import Pipeline, Step
 from fdf.recipe.redact import redact
 from fdf.recipe.schema import operator_schema, recipe_schema
 
@@ -28,9 +29,11 @@ __all__ = [
     "MixtureUse",
     "OperatorUse",
     "OutputUse",
+    "Pipeline",
     "Recipe",
     "SourceUse",
     "StageUse",
+    "Step",
     "check",
     "load",
     "operator_schema",

@@ -134,11 +134,10 @@ class Builder:
     def _operator(self, given: dict[str, Any], steps: Steps) -> OperatorUse | None:
         self._unique_id(given.get("id"), (*steps, "id"))
         found = self._operator_class(given, steps)
-        operator: Operator | None = self.objects.get(steps)
+        operator: Operator | None = None
         if found is not None:
             self._kind(given, found, steps)
-            if operator is None:
-                operator = self._parametrized(given, found, steps)
+            operator = self._ready(given, steps) or self._parametrized(given, found, steps)
         when = given.get("when")
         if isinstance(when, str):
             check_condition(self.document, (*steps, "when"), when)
@@ -175,13 +174,20 @@ class Builder:
 
     def _operator_class(self, given: dict[str, Any], steps: Steps) -> Found | None:
         ready = self.objects.get(steps)
-        if ready is not None:
+        if ready is not None and given.get("op") == lookup.name_of(type(ready)):
             distribution, version = lookup.distribution_of(type(ready).__module__)
             return Found(declared=type(ready), distribution=distribution, version=version)
         op = given.get("op")
         if not isinstance(op, str):
             return None
         return self.document.attempt((*steps, "op"), lambda: lookup.operator(op, base_dir=self.base_dir))
+
+    def _ready(self, given: dict[str, Any], steps: Steps) -> Operator | None:
+        """Return the instance that Python handed in, unless an override changed what it is made from."""
+        ready: Operator | None = self.objects.get(steps)
+        if ready is None or given.get("op") != lookup.name_of(type(ready)):
+            return None
+        return ready if given.get("params", {}) == parameters.stated(ready) else None
 
     def _kind(self, given: dict[str, Any], found: Found, steps: Steps) -> None:
         kind, actual = given.get("kind"), found.kind

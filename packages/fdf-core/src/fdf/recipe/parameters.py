@@ -17,6 +17,7 @@ from pydantic.errors import PydanticUserError
 
 from fdf.errors import FdfError, did_you_mean
 from fdf.recipe.draft07 import to_draft07
+from fdf.recipe.field_docs import field_docs
 from fdf.recipe.grammar import SIZE, Schema
 from fdf.recipe.sizes import is_size_name, parse_size
 
@@ -42,7 +43,10 @@ def json_schema(declared: type) -> Schema:
     """Return the JSON Schema (draft-07) of a dataclass's parameters. Raises TypeError where there can be none."""
     schema: Schema = to_draft07(_adapter(declared).json_schema())
     schema.pop("description", None)
+    said = field_docs(declared)
     for name, field in schema.get("properties", {}).items():
+        if name in said:
+            field.setdefault("description", said[name])
         if _is_size(name, field):
             field["type"] = ["integer", "string"]
             field["pattern"] = SIZE
@@ -79,6 +83,19 @@ def check(declared: type, given: dict[str, Any]) -> tuple[Any, list[Finding]]:
         return None, [Finding(fault="refused", at=(), message=str(error))]
     except FdfError as error:
         return None, [Finding(fault="refused", at=(), message=p.message, hint=p.hint) for p in error.problems]
+
+
+def stated(instance: Any) -> dict[str, Any]:
+    """Return the parameters of an operator made in Python as a recipe would write them: those that differ from their
+    defaults, as JSON values."""
+    fields = [f for f in dataclasses.fields(instance) if f.init]
+    values: dict[str, Any] = instance.params()
+    return {f.name: values[f.name] for f in fields if not _is_default(f, getattr(instance, f.name))}
+
+
+def _is_default(field: dataclasses.Field[Any], value: Any) -> bool:
+    default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+    return default is value or (type(default) is type(value) and bool(default == value))
 
 
 @lru_cache(maxsize=512)

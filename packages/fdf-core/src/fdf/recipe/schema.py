@@ -15,7 +15,8 @@ from fdf.errors import FdfError
 from fdf.recipe import parameters
 from fdf.recipe.grammar import GRAMMAR, KNOWN_SOURCES, Schema
 
-_TEMPLATE: Schema = {"type": "string", "pattern": r"\{\{.*\}\}"}
+_TEMPLATE: Schema = {"type": "string", "pattern": r"\{\{.*\}\}", "description": "A template: `{{name}}`."}
+_ANY_TEMPLATE: Schema = {"$ref": "#/definitions/template"}
 _SCALARS = {"string", "integer", "number", "boolean", "null"}
 _NO_TEMPLATES = ("if", "default", "const", "enum", "examples", "required")
 
@@ -27,7 +28,9 @@ def recipe_schema() -> Schema:
     _add_operators(definitions)
     _add_types(definitions, "source", {**KNOWN_SOURCES, **_classes("fdf.sources")}, also=["mixture"])
     _add_types(definitions, "output", _classes("fdf.sinks"))
-    return {**_templated(schema), "$schema": schema["$schema"]}
+    published: Schema = _templated(schema)
+    published["definitions"]["template"] = _TEMPLATE
+    return published
 
 
 def operator_schema(declared: type) -> Schema:
@@ -122,13 +125,21 @@ def _templated(schema: Any) -> Any:
         return [_templated(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
-    kinds = schema.get("type", "string")
-    scalars = set([kinds] if isinstance(kinds, str) else kinds) <= _SCALARS
-    if scalars and ("enum" in schema or "pattern" in schema or (kinds != "string" and "type" in schema)):
-        said = {k: v for k, v in schema.items() if k in ("description", "default")}
-        kept = {k: v for k, v in schema.items() if k not in said}
-        return {**said, "anyOf": [kept, _TEMPLATE]}
+    said = {k: v for k, v in schema.items() if k in ("description", "default")}
+    if _is_scalar(schema):
+        return {**said, "anyOf": [{k: v for k, v in schema.items() if k not in said}, _ANY_TEMPLATE]}
+    if any(map(_is_scalar, schema.get("anyOf", []))):
+        members = [part if _is_scalar(part) else _templated(part) for part in schema["anyOf"]]
+        return {**{k: _inside(k, v) for k, v in schema.items()}, "anyOf": [*members, _ANY_TEMPLATE]}
     return {k: _inside(k, v) for k, v in schema.items()}
+
+
+def _is_scalar(schema: Schema) -> bool:
+    """Say whether a schema asks for one value that a template's text would not be."""
+    kinds = schema.get("type", "string")
+    if not set([kinds] if isinstance(kinds, str) else kinds) <= _SCALARS:
+        return False
+    return "enum" in schema or "pattern" in schema or ("type" in schema and kinds != "string")
 
 
 def _inside(keyword: str, value: Any) -> Any:
