@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from fdf.operator import Refiner as Refiner
     from fdf.operator import Resources as Resources
     from fdf.operator import Score as Score
+    from fdf.recipe.pipeline import Pipeline as Pipeline
+    from fdf.runner.result import RunResult as RunResult
+    from fdf.runner.run import run as run
     from fdf.verdict import Rule as Rule
     from fdf.verdict import Verdict as Verdict
     from fdf.verdict import above as above
@@ -43,7 +46,9 @@ _HOMES = {
     "Refiner": "fdf.operator",
     "Resources": "fdf.operator",
     "Score": "fdf.operator",
+    "Pipeline": "fdf.recipe.pipeline",
     "Rule": "fdf.verdict",
+    "RunResult": "fdf.runner.result",
     "Verdict": "fdf.verdict",
     "above": "fdf.verdict",
     "below": "fdf.verdict",
@@ -53,6 +58,7 @@ _HOMES = {
     "refiner": "fdf.functions",
     "score": "fdf.functions",
     "hookimpl": "fdf.hooks",
+    "run": "fdf.runner.run",
 }
 __all__ = sorted(_HOMES)
 

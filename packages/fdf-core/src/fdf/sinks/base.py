@@ -29,6 +29,10 @@ class Sink:
         """Return the schema as it will be stored (dictionaries decoded). Raises PlanError for what cannot be."""
         raise NotImplementedError
 
-    def open(self, stream: BinaryIO, schema: pa.Schema) -> ShardWriter:
-        """Start a file on a writable binary stream; `schema` is a stored schema."""
+    def open(self, stream: BinaryIO, schema: pa.Schema, *, constants: dict[str, str] | None = None) -> ShardWriter:
+        """Start a file on a writable binary stream; `schema` is a stored schema.
+
+        `constants` are further string columns, the same in every row, which are made only when rows are written (and
+        do not count towards the size of a row group).
+        """
         raise NotImplementedError

@@ -47,19 +47,22 @@ class ParquetSink(Sink):
                 ) from error
         return stored
 
-    def open(self, stream: BinaryIO, schema: pa.Schema) -> ShardWriter:
+    def open(self, stream: BinaryIO, schema: pa.Schema, *, constants: dict[str, str] | None = None) -> ShardWriter:
         """Start a parquet file on a stream."""
-        return _ParquetWriter(self, stream, schema)
+        return _ParquetWriter(self, stream, schema, constants or {})
 
 
 class _ParquetWriter:
-    def __init__(self, sink: ParquetSink, stream: BinaryIO, schema: pa.Schema) -> None:
+    def __init__(self, sink: ParquetSink, stream: BinaryIO, schema: pa.Schema, constants: dict[str, str]) -> None:
+        self._constants = constants
+        narrow, schema = schema, pa.schema([*schema, *(pa.field(n, pa.string()) for n in constants)])
+        self._schema = schema
         level = 3 if sink.compression == "zstd" and sink.compression_level is None else sink.compression_level
         # Ids share long prefixes, so deltas make them nearly free. A dictionary of images or audio is wasted work.
         deltas = {f.name: "DELTA_BYTE_ARRAY" for f in schema if f.name == ID and f.type == pa.string()}
         plain = {f.name for f in schema if pa.types.is_binary(f.type) or pa.types.is_large_binary(f.type)}
         dictionary = [leaf for leaf in _leaf_paths(schema) if leaf not in deltas and leaf not in plain]
-        self._groups = RowGroups(schema, max_bytes=sink.row_group_bytes, max_rows=sink.row_group_rows)
+        self._groups = RowGroups(narrow, max_bytes=sink.row_group_bytes, max_rows=sink.row_group_rows)
         self._writer = pq.ParquetWriter(
             stream,
             schema,
@@ -82,7 +85,9 @@ class _ParquetWriter:
         self._writer.close()
 
     def _write(self, group: pa.RecordBatch) -> None:
-        self._writer.write_table(pa.Table.from_batches([group]), row_group_size=group.num_rows)
+        same = [pa.repeat(pa.scalar(v, pa.string()), group.num_rows) for v in self._constants.values()]
+        table = pa.Table.from_arrays([*group.columns, *same], schema=self._schema)
+        self._writer.write_table(table, row_group_size=group.num_rows)
 
 
 def _leaf_paths(schema: pa.Schema) -> list[str]:

@@ -1,0 +1,281 @@
+"""Turns a checked recipe into a plan: schemas, fingerprints, places. Reads footers and old manifests, no rows in bulk.
+
+What a stage's fingerprint holds decides what runs again; it is described in docs/concepts.md and built here only.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from fdf.errors import PlanError, Problem
+from fdf.fingerprint import canonical_json, digest
+from fdf.plan.flow import needed_columns, prune, rejected_schema, resolve_chain
+from fdf.plan.job import OUTPUT_LAYOUT, STAGE_LAYOUT, StageJob, Step
+from fdf.plan.model import Plan, StagePlan
+from fdf.recipe.model import Materialize, OutputUse, Provenance, Recipe, SourceUse, StageUse
+from fdf.schema import GENERATED_BY, ID, REFINED_BY, SCORES, SOURCE, TAGS
+from fdf.sinks.base import Sink
+from fdf.sinks.parquet import ParquetSink
+from fdf.sources.naming import resolve_columns
+from fdf.storage import open_store
+
+FORMAT = "fdf/1"
+OUTPUT = "output"
+
+
+def fdf_home() -> Path:
+    """Return where runs keep their records: `$FDF_HOME`, else `.fdf` in the working directory."""
+    return Path(os.environ.get("FDF_HOME", ".fdf"))
+
+
+def compile_plan(recipe: Recipe, *, limit: int | None = None, until: str | None = None) -> Plan:
+    """Return the plan of a recipe. Raises PlanError with everything that keeps it from running."""
+    if not isinstance(recipe.input, SourceUse):
+        raise PlanError(
+            Problem(
+                code="FDF330",
+                message="this version of fdf-core reads one source, not a mixture",
+                place=recipe.input.place,
+                help="give `input` one source with `type` and `path`",
+            )
+        )
+    run_dir = fdf_home() / "runs" / recipe.run_id
+    builder = _Builder(recipe, recipe.input, run_dir, limit)
+    for use in recipe.stages:
+        builder.add_stage(use)
+        if use.name == until:
+            break
+    else:
+        if until is not None and until != OUTPUT:
+            known = ", ".join(s.name for s in recipe.stages)
+            raise PlanError(Problem(code="FDF331", message=f"no stage is named `{until}`", help=f"stages: {known}"))
+        if recipe.output is not None:
+            builder.add_output(recipe.output)
+    _refuse_shared_roots(builder.stages)
+    return Plan(
+        recipe=recipe,
+        stages=tuple(builder.stages),
+        run_dir=run_dir,
+        limit=limit,
+        notes=tuple(builder.notes),
+    )
+
+
+def encode_schema(schema: pa.Schema) -> dict[str, Any]:
+    """Return a schema as JSON: readable columns, and the exact Arrow form."""
+    columns = [{"name": f.name, "type": str(f.type)} for f in schema]
+    return {"columns": columns, "arrow_ipc": base64.b64encode(schema.serialize()).decode()}
+
+
+def decode_schema(value: dict[str, Any]) -> pa.Schema:
+    """Return the schema of `encode_schema`."""
+    return pa.ipc.read_schema(pa.BufferReader(base64.b64decode(value["arrow_ipc"])))
+
+
+class _Builder:
+    """Adds stage after stage, carrying what the last one left: its schema, scores and fingerprint."""
+
+    def __init__(self, recipe: Recipe, origin: SourceUse, run_dir: Path, limit: int | None) -> None:
+        self.recipe = recipe
+        self.origin = origin
+        self.run_dir = run_dir
+        self.limit = limit
+        self.stages: list[StagePlan] = []
+        self.notes: list[str] = []
+        self._versions: dict[str, str] = {}
+
+    def add_stage(self, use: StageUse) -> None:
+        if use.mixture is not None:
+            message = f"this version of fdf-core cannot run the mixture of stage `{use.name}`"
+            raise PlanError(Problem(code="FDF330", message=message, place=use.place))
+        last = use is self.recipe.stages[-1] and self.recipe.output is None
+        self._add(
+            name=use.name,
+            uses=use,
+            materialize=use.materialize,
+            root=use.materialize.path or str(self.run_dir / use.name),
+            sink=ParquetSink(),
+            provenance=self._kept_provenance(last=last),
+        )
+
+    def add_output(self, use: OutputUse) -> None:
+        self._add(
+            name=OUTPUT,
+            uses=StageUse(name=OUTPUT, place=use.place),
+            materialize=Materialize(path=use.path, mode=use.mode, drops="none"),
+            root=use.path,
+            sink=use.sink,
+            provenance=self.recipe.provenance,
+            group_bytes=use.shard_size,
+        )
+
+    def _kept_provenance(self, *, last: bool) -> Provenance:
+        # A later stage names dropped rows by id, so ids are carried as long as one follows.
+        return "lite" if self.recipe.provenance == "none" and not last else self.recipe.provenance
+
+    def _add(
+        self,
+        *,
+        name: str,
+        uses: StageUse,
+        materialize: Materialize,
+        root: str,
+        sink: Sink,
+        provenance: Provenance,
+        group_bytes: int | None = None,
+    ) -> None:
+        upstream = self.stages[-1] if self.stages else None
+        common = {
+            "format": FORMAT,
+            "seed": self.recipe.seed,
+            "provenance": provenance,
+            "drops": materialize.drops,
+            "sink": [sink.type, _options(sink)],
+            "group_bytes": group_bytes,
+            "limit": self.limit,
+            "operators": [_operator_identity(u) for u in uses.operators],
+        }
+        physical: pa.Schema | None = None
+        if upstream is None:
+            physical, fingerprint = self._pinned_physical(root, group_bytes, common)
+            naming = resolve_columns(physical, self.origin.source.columns)
+            pairs = list(naming.pairs)
+            self.notes += naming.notes
+            types = {f.name: f.type for f in physical}
+            schema = pa.schema([(new, types[old]) for new, old in pairs])
+        else:
+            fingerprint = digest({**common, "upstream": upstream.fingerprint})
+            schema = upstream.job.output_schema
+            pairs = [(n, n) for n in schema.names]
+        steps, output = resolve_chain(uses.operators, schema)
+        wanted = needed_columns(steps, output, schema.names)
+        if wanted != tuple(schema.names):
+            schema = pa.schema([schema.field(n) for n in wanted])
+            steps, output = prune(steps, schema)
+        self._versions |= {s.id: s.use.operator.version for s in steps}
+        marks = _marks(upstream.job.provenance) if upstream else ()
+        job = StageJob(
+            pipeline=self.recipe.name,
+            stage=name,
+            fingerprint=fingerprint,
+            seed=self.recipe.seed,
+            root=root,
+            layout=OUTPUT_LAYOUT if name == OUTPUT and group_bytes else STAGE_LAYOUT,
+            receipts="",
+            source=self.origin.source if upstream is None else None,
+            source_name=self.origin.name,
+            renames=tuple((new, old) for new, old in pairs if new in wanted),
+            input_schema=schema,
+            upstream_root=upstream.root if upstream else None,
+            upstream_scores=upstream.job.score_names if upstream and SCORES in marks else (),
+            upstream_marks=marks,
+            steps=steps,
+            output_schema=output,
+            rejected_schema=rejected_schema(schema, steps),
+            provenance=provenance,
+            drops=materialize.drops,
+            sink=sink,
+            operator_versions=canonical_json(self._versions),
+        )
+        self.stages.append(
+            StagePlan(
+                name=name,
+                job=job,
+                fingerprint=fingerprint,
+                upstream=upstream.name if upstream else None,
+                mode=materialize.mode,
+                keep=materialize.keep,
+                min_errors=uses.min_errors,
+                max_error_rate=uses.max_error_rate,
+                group_bytes=group_bytes,
+                physical_schema=physical,
+            )
+        )
+
+    def _pinned_physical(self, root: str, group_bytes: int | None, common: dict[str, Any]) -> tuple[pa.Schema, str]:
+        """Return the columns of the source's files, as fixed before the first split, and the fingerprint they give.
+
+        An unfinished run keeps what it pinned; a stage that is extended keeps what its manifest was made with.
+        """
+        source = self.origin.source
+
+        def fingerprint(schema: pa.Schema) -> str:
+            identity = {
+                "name": self.origin.name,
+                "type": source.type,
+                "version": source.version,
+                "columns": source.columns,
+                "extra_columns": source.extra_columns,
+                "max_row_bytes": source.max_row_bytes,
+                "options": source.options(),
+                "schema": [[f.name, str(f.type)] for f in schema],
+            }
+            return digest({**common, "source": identity})
+
+        pins = self.run_dir / "pins.json"
+        if pins.exists():
+            pinned = json.loads(pins.read_text())
+            if pinned.get("config_hash") == self.recipe.config_hash:
+                schema = decode_schema(pinned["physical_schema"])
+                return schema, fingerprint(schema)
+        layout = OUTPUT_LAYOUT if group_bytes else STAGE_LAYOUT
+        found = open_store(root).read_tagged(layout.manifest)
+        if found is not None:
+            manifest = json.loads(found[0])
+            if manifest.get("input_schema"):
+                schema = decode_schema(manifest["input_schema"])
+                if fingerprint(schema) == manifest.get("fingerprint"):
+                    return schema, manifest["fingerprint"]
+        schema = source.physical_schema()
+        return schema, fingerprint(schema)
+
+
+def _marks(provenance: Provenance) -> tuple[str, ...]:
+    if provenance == "full":
+        return (ID, SOURCE, TAGS, SCORES, REFINED_BY, GENERATED_BY)
+    return (ID, SOURCE) if provenance == "lite" else ()
+
+
+def _options(sink: Sink) -> dict[str, Any]:
+    return {k: v for k, v in sorted(vars(sink).items())}
+
+
+def _operator_identity(use: Any) -> dict[str, Any]:
+    operator = use.operator
+    return {
+        "id": use.id,
+        "kind": use.kind,
+        "operator": type(operator).__name__,
+        "distribution": use.distribution,
+        "version": operator.version,
+        "params": operator.params(),
+        "depends": {name: metadata.version(name) for name in operator.depends},
+        "when": use.when,
+        "write_fields": list(use.write_fields) if use.write_fields is not None else None,
+        "on_error": use.on_error,
+    }
+
+
+def _refuse_shared_roots(stages: list[StagePlan]) -> None:
+    seen: dict[str, str] = {}
+    for stage in stages:
+        root = stage.root.rstrip("/")
+        if root in seen:
+            raise PlanError(
+                Problem(
+                    code="FDF332",
+                    message=f"stages `{seen[root]}` and `{stage.name}` are both to be written to {root}",
+                    help="give each stage a path of its own, for example with {{stage}} in it",
+                )
+            )
+        seen[root] = stage.name
+
+
+__all__ = ["FORMAT", "OUTPUT", "Step", "compile_plan", "decode_schema", "encode_schema", "fdf_home"]

@@ -1,0 +1,79 @@
+"""What a runner runs: frozen, picklable tasks that carry everything a worker needs.
+
+A task names its inputs and the stage that they belong to; the stage itself travels as bytes with a digest, so that a
+worker unpickles it and sets its operators up once, however many tasks it runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import cloudpickle
+
+from fdf.fingerprint import sha256_hex
+from fdf.operator import Resources
+
+if TYPE_CHECKING:
+    from fdf.plan.job import StageJob
+    from fdf.sources.base import Slice
+
+TaskKind = Literal["split", "segment", "bucket", "group"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageRef:
+    """A stage as workers get it: its pickled `StageJob` and the digest that names it."""
+
+    name: str
+    digest: str
+    payload: bytes = field(repr=False)
+
+    @classmethod
+    def of(cls, job: StageJob) -> StageRef:
+        """Pickle a job by value, so that operators defined in a notebook or a script reach the workers too."""
+        payload = cloudpickle.dumps(job)
+        return cls(name=job.stage, digest=sha256_hex(payload), payload=payload)
+
+    def load(self) -> StageJob:
+        """Return the job."""
+        job: Any = cloudpickle.loads(self.payload)
+        return job  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitKey:
+    """What names a shard (`location`: 32 hex digits) and what decides whether it must be made again (`version`)."""
+
+    location: str
+    version: str
+
+    @classmethod
+    def of(cls, source: str, location: str, version: str) -> SplitKey:
+        """Hash a split's location within a named source, and its version."""
+        return cls(location=sha256_hex(f"{source}\0{location}")[:32], version=sha256_hex(version)[:16])
+
+    @property
+    def receipt_name(self) -> str:
+        """Return the file name of the split's receipt."""
+        return f"{self.location}-{self.version}.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One unit of work that commits one receipt. `limit` caps the rows that are read (`fdf run --limit`)."""
+
+    key: SplitKey
+    kind: TaskKind = "split"
+    stage: StageRef
+    inputs: tuple[Slice, ...]
+    resources: Resources = Resources()
+    after: tuple[str, ...] = ()
+    position: str = ""
+    limit: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Return what messages call this task: its first input's location."""
+        first = self.inputs[0].location if self.inputs else self.key.location[:12]
+        return first if len(self.inputs) <= 1 else f"{first} and {len(self.inputs) - 1} more"

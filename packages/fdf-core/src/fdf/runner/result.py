@@ -1,0 +1,102 @@
+"""What a finished run hands back: manifests, and the dataset as Arrow, Polars, `datasets` or PyTorch sees it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fdf.errors import FdfError, MissingDependency, Problem
+from fdf.storage import open_store
+
+if TYPE_CHECKING:
+    import datasets
+    import polars as pl
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageResult:
+    """One committed stage."""
+
+    name: str
+    root: str
+    manifest: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """A finished run. `exit_code` is 0, or 1 where a `require:` gate failed."""
+
+    run_id: str
+    run_dir: Path
+    stages: tuple[StageResult, ...]
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """The manifest of the last stage that was committed: the output's, in a run that went through."""
+        return self.stages[-1].manifest
+
+    @property
+    def manifests(self) -> dict[str, dict[str, Any]]:
+        """Every stage's manifest by name."""
+        return {s.name: s.manifest for s in self.stages}
+
+    @property
+    def gates_failed(self) -> tuple[str, ...]:
+        """The gates that did not hold."""
+        return tuple(g for s in self.stages for g in s.manifest["gates_failed"])
+
+    @property
+    def exit_code(self) -> int:
+        """Return what the command line exits with."""
+        return 1 if self.gates_failed else 0
+
+    @property
+    def path(self) -> str:
+        """Where the last committed stage is: its root."""
+        return self.stages[-1].root
+
+    def to_arrow(self) -> pa.Table:
+        """Return the dataset as one Arrow table, in the manifest's order."""
+        stage = self.stages[-1]
+        store = open_store(stage.root)
+        tables = []
+        for entry in stage.manifest["outputs"]:
+            if not entry["path"].endswith(".parquet"):
+                raise FdfError(
+                    Problem(
+                        code="FDF440",
+                        message=f"{stage.root} is not parquet, so it cannot be read back as a table",
+                        help="read the files with the tools of their format, or write `type: parquet`",
+                    )
+                )
+            with store.open(entry["path"]) as stream:
+                tables.append(pq.read_table(stream))
+        return pa.concat_tables(tables)
+
+    def to_polars(self) -> pl.DataFrame:
+        """Return the dataset as a Polars frame, in the manifest's order."""
+        import polars
+
+        frame = polars.from_arrow(self.to_arrow())
+        assert isinstance(frame, polars.DataFrame)
+        return frame
+
+    def to_dataset(self) -> datasets.Dataset:
+        """Return the dataset as a Hugging Face `datasets.Dataset`. Raises MissingDependency without that package."""
+        try:
+            import datasets
+        except ImportError as error:
+            raise MissingDependency(
+                Problem(
+                    code="FDF501",
+                    message="to_dataset() needs the package `datasets`",
+                    help="pip install 'fdf-core[datasets]'",
+                )
+            ) from error
+        return datasets.Dataset(self.to_arrow())
+
+

@@ -1,0 +1,221 @@
+"""Runs a plan: stage after stage, each committed before the next begins, and says what came of it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from fdf.errors import Cancelled, FdfError
+from fdf.hooks import Hooks, installed
+from fdf.plan.compile import compile_plan, fdf_home
+from fdf.plan.model import Plan, StagePlan
+from fdf.registry import entries
+from fdf.registry import load as load_plugin
+from fdf.runner.contract import Runner
+from fdf.runner.record import RunRecord, begin, fresh_run_id, load_record, now, unpin
+from fdf.runner.result import RunResult, StageResult
+from fdf.stage.directory import StageDirectory
+from fdf.stage.events import CancelToken, Emit, Event
+from fdf.stage.shard_file import FileEntry
+from fdf.stage.tasks import stage_tasks
+from fdf.storage import open_store
+
+if TYPE_CHECKING:
+    from fdf.recipe.model import Recipe
+    from fdf.recipe.pipeline import Pipeline
+
+RecipeLike: TypeAlias = "Recipe | Pipeline | str | Path | dict[str, Any]"
+EXIT_BUG = 70
+
+
+def run(
+    recipe: RecipeLike,
+    *,
+    runner: str | Runner | None = None,
+    run_id: str | None = None,
+    fresh: bool = False,
+    workers: int | None = None,
+    limit: int | None = None,
+    until: str | None = None,
+    device: str = "auto",
+    sets: Sequence[str] = (),
+    on_event: Emit | None = None,
+    cancel: CancelToken | None = None,
+) -> RunResult:
+    """Run a recipe to its end, or resume it where it stopped; return what came of it.
+
+    `recipe` is a path, YAML as a dict, a `Pipeline` or a loaded `Recipe`. The other arguments are those of `fdf run`;
+    `sets` holds its `--set a.b=c`. Raises an FdfError whose `exit_code` is what the command line would exit with.
+    """
+    loaded = load_recipe(recipe, sets=sets, run_id=run_id)
+    if fresh:
+        name = fresh_run_id(fdf_home(), loaded.run_id)
+        loaded = load_recipe(recipe, sets=sets, run_id=name)
+    plan = compile_plan(loaded, limit=limit, until=until)
+    chosen = open_runner(runner, workers=workers, device=device)
+    return run_plan(plan, chosen, on_event=on_event, cancel=cancel or CancelToken())
+
+
+def load_recipe(recipe: RecipeLike, *, sets: Sequence[str] = (), run_id: str | None = None) -> Recipe:
+    """Return a checked recipe, from whatever it is written in. Raises RecipeError."""
+    from fdf.recipe import Recipe, load
+
+    if isinstance(recipe, (str, Path, dict)):
+        return load(recipe, sets=sets, run_id=run_id)
+    if isinstance(recipe, Recipe):
+        if not sets and run_id in (None, recipe.run_id):
+            return recipe
+        return load(recipe.resolved, sets=sets, run_id=run_id)
+    return recipe.recipe(sets=sets, run_id=run_id)
+
+
+def open_runner(runner: str | Runner | None, *, workers: int | None = None, device: str = "auto") -> Runner:
+    """Return a runner by name; by default `local` where it is installed, else `serial`. Raises MissingDependency."""
+    if runner is not None and not isinstance(runner, str):
+        return runner
+    if runner is None:
+        runner = "local" if any(e.name == "local" for e in entries("fdf.runners")) else "serial"
+    made: Runner = load_plugin("fdf.runners", runner)(workers=workers, device=device)
+    return made
+
+
+def run_plan(
+    plan: Plan, runner: Runner, *, on_event: Emit | None = None, cancel: CancelToken | None = None
+) -> RunResult:
+    """Run a plan's stages in order. What is committed stays committed, whatever happens to the rest."""
+    hooks = installed()
+    cancel = cancel or CancelToken()
+    run_id = plan.recipe.run_id
+    emit = _Announcer(hooks, run_id, on_event)
+    runner.check(plan)
+    generation_floor = _last_generation(plan)
+    # Before anything is recorded: a directory that may not be written is a mistake of the recipe, not a failed run.
+    record = begin(plan, runner=runner.name)
+    record.generation = max(record.generation, generation_floor)
+    record.save(plan.run_dir)
+    emit(Event(kind="run_started", data={"run_id": run_id, "stages": [s.name for s in plan.stages]}))
+    hooks.call("fdf_run_started", run_id=run_id, recipe=plan.recipe)
+    exit_code = EXIT_BUG
+    try:
+        result = _run_stages(plan, runner, record, emit, cancel, hooks)
+        exit_code = result.exit_code
+        record.status = "gates failed" if exit_code else "finished"
+        unpin(plan)
+        return result
+    except (Cancelled, KeyboardInterrupt):
+        record.status, exit_code = "interrupted", Cancelled.exit_code
+        raise
+    except FdfError as error:
+        record.status, record.error, exit_code = "failed", error.problems[0].message, error.exit_code
+        raise
+    except BaseException as error:
+        record.status, record.error = "failed", f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        record.finished_at = now()
+        with suppress(OSError):
+            record.save(plan.run_dir)
+        emit(Event(kind="run_finished", data={"run_id": run_id, "status": record.status, "exit_code": exit_code}))
+        hooks.call("fdf_run_finished", run_id=run_id, exit_code=exit_code)
+
+
+class _Announcer:
+    """Passes events on to whoever watches, and shard commits to plugins."""
+
+    def __init__(self, hooks: Hooks, run_id: str, on_event: Emit | None) -> None:
+        self._hooks = hooks
+        self._run_id = run_id
+        self._on_event = on_event
+
+    def __call__(self, event: Event) -> None:
+        if self._on_event is not None:
+            self._on_event(event)
+        if event.kind == "split_committed":
+            receipt = {"split": event.split, **event.data}
+            self._hooks.call("fdf_shard_committed", run_id=self._run_id, stage=event.stage, receipt=receipt)
+
+
+def _run_stages(
+    plan: Plan, runner: Runner, record: RunRecord, emit: Emit, cancel: CancelToken, hooks: Hooks
+) -> RunResult:
+    done: list[StageResult] = []
+    for stage in plan.stages:
+        cancel.raise_if_cancelled()
+        emit(Event(kind="stage_started", stage=stage.name, data={"root": stage.root}))
+        hooks.call("fdf_stage_started", run_id=record.run_id, stage=stage.name)
+        try:
+            manifest = _run_stage(plan, stage, runner, record, done, emit, cancel)
+        except FdfError as error:
+            emit(Event(kind="stage_failed", stage=stage.name, data={"error": error.problems[0].message}))
+            raise
+        done.append(StageResult(name=stage.name, root=stage.root, manifest=manifest))
+        record.committed[stage.name] = manifest["id"]
+        record.save(plan.run_dir)
+        data = {"id": manifest["id"], "counts": manifest["counts"], "gates_failed": manifest["gates_failed"]}
+        emit(Event(kind="stage_committed", stage=stage.name, data=data))
+        hooks.call("fdf_stage_committed", run_id=record.run_id, stage=stage.name, manifest=manifest)
+        if manifest["gates_failed"]:
+            break
+    return RunResult(run_id=record.run_id, run_dir=plan.run_dir, stages=tuple(done))
+
+
+def _run_stage(
+    plan: Plan,
+    stage: StagePlan,
+    runner: Runner,
+    record: RunRecord,
+    done: Sequence[StageResult],
+    emit: Emit,
+    cancel: CancelToken,
+) -> dict[str, Any]:
+    started_at = now()
+    directory = StageDirectory(
+        stage,
+        run_id=record.run_id,
+        config_hash=record.config_hash,
+        generation=f"{record.run_id}.{record.generation}" if stage.mode == "overwrite" else "0",
+    )
+    upstream = [FileEntry.from_json(f) for f in done[-1].manifest["outputs"]] if done else None
+    tasks = stage_tasks(stage, directory.job, upstream, limit=plan.limit)
+    runner.run(directory.pending(tasks, emit), emit, cancel)
+    cancel.raise_if_cancelled()
+    return directory.commit(
+        {
+            "code_version": record_code_version(),
+            "recipe": plan.recipe.resolved,
+            "upstream": done[-1].manifest["id"] if done else None,
+            "resources": {"runner": runner.name},
+            "started_at": started_at,
+            "finished_at": now(),
+        }
+    )
+
+
+def record_code_version() -> str:
+    """Return the version of FDF that is running."""
+    from fdf import __version__
+
+    return __version__
+
+
+def _last_generation(plan: Plan) -> int:
+    """Return the generation that must not be used again by `overwrite`, where the run's record is lost."""
+    if load_record(plan.run_dir) is not None:
+        return 0
+    floor = 0
+    for stage in plan.stages:
+        if stage.mode != "overwrite":
+            continue
+        found = open_store(stage.root).read_tagged(stage.job.layout.manifest)
+        generation = json.loads(found[0]).get("generation", "") if found else ""
+        number = re.search(rf"-{re.escape(plan.recipe.run_id)}\.(\d+)$", generation)
+        if number:
+            floor = max(floor, int(number.group(1)) + 1)
+    return floor
+
+
+__all__ = ["RunResult", "load_recipe", "open_runner", "run", "run_plan"]

@@ -1,0 +1,32 @@
+"""The serial reference runner: every task in this process, one after the other. Other runners must equal it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from fdf.plan.task import Task
+from fdf.stage.events import CancelToken, Emit
+from fdf.stage.worker import Worker
+
+if TYPE_CHECKING:
+    from fdf.plan.model import Plan
+
+
+class SerialRunner:
+    """Runs tasks in the calling process."""
+
+    name = "serial"
+
+    def __init__(self, *, workers: int | None = None, device: str = "auto") -> None:
+        self._device = device
+
+    def check(self, plan: Plan) -> None:
+        """Accept every plan whose operators can run in this process."""
+
+    def run(self, tasks: Iterable[Task], emit: Emit, cancel: CancelToken) -> None:
+        """Run the tasks in their order."""
+        with Worker(device=self._device) as worker:
+            for task in tasks:
+                cancel.raise_if_cancelled()
+                worker.run(task, emit=emit, cancel=cancel)

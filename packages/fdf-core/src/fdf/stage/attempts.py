@@ -1,0 +1,125 @@
+"""Calls an operator on rows so that a failure costs only the rows that cause it.
+
+An exception on a batch is bisected until the failing rows are alone. A lack of memory halves the batch and tries
+again. A transient fault is retried with back-off and never blamed on a row.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from fdf.errors import FdfError, Problem, StageFailed, TransientError
+from fdf.stage.blame import Attempt, Crumb
+from fdf.stage.rows import Rows
+
+T = TypeVar("T")
+TRANSIENT_TRIES = 5
+FIRST_PAUSE = 0.1
+
+
+class OperatorMisbehaved(StageFailed):
+    """An operator broke its contract: a wrong length, column or type. A fault of its code, not of a row."""
+
+    default_code = "FDF421"
+
+
+@dataclass(frozen=True)
+class Success(Generic[T]):
+    """A run of rows that the operator took, with what it returned."""
+
+    rows: Rows
+    result: T
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One row that the operator cannot take."""
+
+    rows: Rows
+    error: str
+
+
+class Caller:
+    """Calls operators for one split, under one attempt's instructions."""
+
+    def __init__(self, attempt: Attempt, at: Callable[[Crumb], None] | None) -> None:
+        self._attempt = attempt
+        self._at = at if attempt.careful else None
+        self._condemned: dict[str, dict[int, str]] = {}
+        for row in attempt.condemned:
+            self._condemned.setdefault(row.operator_id, {})[row.ordinal] = row.error
+
+    def call(
+        self, operator_id: str, rows: Rows, verb: Callable[[Rows], T], *, batch_size: int | None = None
+    ) -> Iterator[Success[T] | Failure]:
+        """Yield the outcome of every row (there is one at least), in order, in as few pieces as possible."""
+        for piece in self._pieces(operator_id, rows, batch_size):
+            condemned = self._condemned.get(operator_id)
+            if condemned and piece.count and int(piece.ordinals[0]) in condemned:
+                for i in range(piece.count):
+                    yield Failure(piece.slice(i, i + 1), condemned[int(piece.ordinals[0])])
+                continue
+            yield from self._bisect(operator_id, piece, verb)
+
+    def _pieces(self, operator_id: str, rows: Rows, batch_size: int | None) -> Iterator[Rows]:
+        cuts = set(range(0, rows.count, batch_size)) if batch_size else {0}
+        cuts.add(rows.count)
+        for ordinal in self._condemned.get(operator_id, ()):
+            cuts.update(self._index(rows, ordinal, ordinal + 1))
+        for suspect in self._attempt.suspects:
+            if suspect.operator_id == operator_id:
+                middle = (suspect.start + suspect.stop) // 2
+                cuts.update(self._index(rows, suspect.start, middle, suspect.stop))
+        edges = sorted(cuts)
+        for start, stop in zip(edges, edges[1:], strict=False):
+            yield rows.slice(start, stop)
+
+    @staticmethod
+    def _index(rows: Rows, *ordinals: int) -> list[int]:
+        return [int(i) for i in np.searchsorted(rows.ordinals, ordinals)]
+
+    def _bisect(self, operator_id: str, rows: Rows, verb: Callable[[Rows], T]) -> Iterator[Success[T] | Failure]:
+        try:
+            result = self._once(operator_id, rows, verb)
+        except FdfError:
+            raise
+        except Exception as error:  # noqa: BLE001 (an operator may raise anything; the row is what is judged)
+            if rows.count == 1:
+                yield Failure(rows, f"{type(error).__name__}: {error}")
+                return
+            middle = rows.count // 2
+            yield from self._bisect(operator_id, rows.slice(0, middle), verb)
+            yield from self._bisect(operator_id, rows.slice(middle, rows.count), verb)
+            return
+        yield Success(rows, result)
+
+    def _once(self, operator_id: str, rows: Rows, verb: Callable[[Rows], T]) -> T:
+        pause = FIRST_PAUSE
+        for remaining in reversed(range(TRANSIENT_TRIES)):
+            if self._at is not None:
+                self._at(
+                    Crumb(
+                        operator_id=operator_id,
+                        start=int(rows.ordinals[0]),
+                        stop=int(rows.ordinals[-1]) + 1,
+                    )
+                )
+            try:
+                return verb(rows)
+            except TransientError as error:
+                if not remaining:
+                    raise StageFailed(
+                        Problem(
+                            code="FDF422",
+                            message=f"`{operator_id}` met a fault that did not pass in {TRANSIENT_TRIES} tries: {error}",
+                            help="run again when the cause is gone; what was committed is safe",
+                        )
+                    ) from error
+                time.sleep(pause)
+                pause *= 2
+        raise AssertionError("unreachable")

@@ -1,0 +1,244 @@
+"""One stage's directory during a run: what is already done there, what must be run, and the commit of the whole.
+
+The directory is shared: another driver may be at work in it. Nothing here relies on being alone except where the
+store says that it must be.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+from fdf.errors import OtherWriter, PlanError, Problem, StageFailed
+from fdf.plan.job import StageJob
+from fdf.plan.model import StagePlan
+from fdf.plan.task import SplitKey, Task
+from fdf.stage.crashpoints import reach
+from fdf.stage.events import Emit, Event
+from fdf.stage.manifest import build, manifest_files, to_bytes
+from fdf.stage.receipt import Receipt
+from fdf.stage.rows import kept_schema
+from fdf.schema import OPERATOR_VERSIONS
+from fdf.stage.shard_file import FileEntry, ShardFile
+from fdf.storage import open_store
+
+SHARD_NAME = re.compile(r"part-(?:\d+-)?([0-9a-f]{12})-[0-9a-f]{12}\.[a-z0-9.]+")
+NO_SPLIT = SplitKey(location="0" * 32, version="0" * 16)
+
+
+class StageDirectory:
+    """Opens a stage's directory for one run. Raises PlanError where the directory is not this stage's to write."""
+
+    def __init__(self, stage: StagePlan, *, run_id: str, config_hash: str, generation: str) -> None:
+        self.stage = stage
+        self.run_id = run_id
+        self.store = open_store(stage.root)
+        self.started = time.time()
+        self.layout = stage.job.layout
+        self._generation = f"{stage.fingerprint[:32]}-{generation}"
+        self._config_hash = config_hash
+        self._order: list[SplitKey] = []
+        self._listed_all = False
+        self.skipped = 0
+        self.job: StageJob = replace(stage.job, receipts=f"{self.layout.receipts}{self._generation}/")
+        found = self.store.read_tagged(self.layout.manifest)
+        self._tag = found[1] if found else None
+        self.previous: dict[str, Any] | None = json.loads(found[0]) if found else None
+        self._refuse_foreign()
+        self._done = self._find_done()
+
+    def pending(self, tasks: Iterable[Task], emit: Emit) -> Iterator[Task]:
+        """Yield the tasks that have no valid receipt yet; note the order of all."""
+        for task in tasks:
+            self._order.append(task.key)
+            if task.key in self._done:
+                self.skipped += 1
+                data = {"name": task.name, "rows_in": self._done[task.key].counts["rows_in"]}
+                emit(Event(kind="split_skipped", stage=self.stage.name, split=task.key.location, data=data))
+                continue
+            yield task
+        self._listed_all = True
+
+    def commit(self, observed: dict[str, Any]) -> dict[str, Any]:
+        """Commit the manifest and remove what it supersedes; return the manifest that is in force.
+
+        Raises StageFailed where a receipt is missing or the error budget is exceeded, OtherWriter where another driver
+        committed another result.
+        """
+        receipts = self._receipts()
+        outputs = [f for r in receipts for f in r.outputs] or [self._empty_shard()]
+        manifest = build(
+            self.stage,
+            self.job,
+            receipts,
+            outputs,
+            {
+                "run_id": self.run_id,
+                "config_hash": self._config_hash,
+                "generation": self._generation,
+                "resumed_splits": self.skipped,
+                **observed,
+            },
+        )
+        self._check_present(manifest)
+        reach("manifest-ready")
+        committed = self._swap(manifest)
+        reach("manifest-committed")
+        self._clean(committed, receipts)
+        reach("files-removed")
+        return committed
+
+    def _refuse_foreign(self) -> None:
+        stage, found = self.stage, self.previous
+        if found is None:
+            self._refuse_foreign_files()
+            return
+        owner = (found.get("pipeline"), found.get("stage"))
+        if owner != (stage.job.pipeline, stage.name) and stage.mode != "overwrite":
+            raise PlanError(
+                Problem(
+                    code="FDF340",
+                    message=f"{stage.root} holds stage `{owner[1]}` of pipeline `{owner[0]}`",
+                    help="choose another path, or `mode: overwrite` to replace it",
+                )
+            )
+        if stage.mode == "error" and found.get("run_id") != self.run_id:
+            raise PlanError(
+                Problem(
+                    code="FDF341",
+                    message=f"{stage.root} holds the result of run {found.get('run_id')}, and `mode: error` keeps it",
+                    help="choose another path or another mode",
+                )
+            )
+
+    def _refuse_foreign_files(self) -> None:
+        suffix = f".{self.stage.job.sink.extension}"
+        for entry in self.store.list(self.layout.data):
+            name = entry.path.removeprefix(self.layout.data)
+            if "/" not in name and name.endswith(suffix) and not SHARD_NAME.fullmatch(name):
+                raise PlanError(
+                    Problem(
+                        code="FDF342",
+                        message=f"{self.stage.root} holds files that FDF did not write, such as {name}",
+                        help="choose an empty folder: whoever reads it would read these files too",
+                    )
+                )
+
+    def _find_done(self) -> dict[SplitKey, Receipt]:
+        """Return the receipts of this fingerprint whose files are all there; remove those whose are not."""
+        sizes = self._sizes()
+        done: dict[SplitKey, Receipt] = {}
+        for path, receipt in self._read_all(e.path for e in self.store.list(self.job.receipts)):
+            if receipt is None or any(sizes.get(f.path) != f.bytes for f in receipt.files):
+                # Without its files a receipt is a promise that cannot be kept, and it would block the new one.
+                self.store.delete([path])
+            else:
+                done[receipt.key] = receipt
+        return done
+
+    def _sizes(self) -> dict[str, int]:
+        folders = (self.layout.data, self.layout.dropped, self.layout.quarantine)
+        return {e.path: e.size for folder in folders for e in self.store.list(folder)}
+
+    def _read_all(self, paths: Iterable[str]) -> Iterator[tuple[str, Receipt | None]]:
+        def read(path: str) -> tuple[str, Receipt | None]:
+            try:
+                return path, Receipt.from_bytes(self.store.read(path))
+            except (ValueError, KeyError):
+                return path, None
+
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            yield from pool.map(read, paths)
+
+    def _receipts(self) -> list[Receipt]:
+        assert self._listed_all, "commit before all tasks were drawn"
+        missing = [k for k in self._order if k not in self._done]
+        paths = [f"{self.job.receipts}{k.receipt_name}" for k in missing]
+        try:
+            for path, receipt in self._read_all(paths):
+                if receipt is None:
+                    raise StageFailed(f"receipt {path} of stage `{self.stage.name}` is not readable", help="run again")
+                self._done[receipt.key] = receipt
+        except FileNotFoundError as error:
+            raise StageFailed(
+                f"stage `{self.stage.name}` lacks a receipt: {error}",
+                help="another driver may have cleaned up here; run again, and only what is missing runs",
+            ) from error
+        return [self._done[k] for k in self._order]
+
+    def _empty_shard(self) -> FileEntry:
+        """Write the one shard of a stage that keeps no row: no rows, but the schema."""
+        constants = {OPERATOR_VERSIONS: self.job.operator_versions} if self.job.provenance == "full" else None
+        file = ShardFile(self.store, self.job.sink, kept_schema(self.job), constants=constants)
+        try:
+            file.begin()
+            file.finish()
+            entry = file.place(self.layout.data, NO_SPLIT)
+        finally:
+            file.discard()
+        assert entry is not None
+        return entry
+
+    def _check_present(self, manifest: dict[str, Any]) -> None:
+        sizes = self._sizes()
+        files = [f for part in ("outputs", "dropped", "quarantine") for f in manifest[part]]
+        lost = [f["path"] for f in files if sizes.get(f["path"]) != f["bytes"]]
+        if lost:
+            raise StageFailed(
+                f"{len(lost)} files of stage `{self.stage.name}` are gone, such as {lost[0]}",
+                help="another driver may have cleaned up here; run again, and only what is missing runs",
+            )
+
+    def _swap(self, manifest: dict[str, Any]) -> dict[str, Any]:
+        if self.previous is not None and _same(self.previous, manifest):
+            return self.previous
+        if self.store.swap(self.layout.manifest, to_bytes(manifest), self._tag):
+            return manifest
+        found = self.store.read_tagged(self.layout.manifest)
+        current: dict[str, Any] | None = json.loads(found[0]) if found else None
+        if current is not None and current["id"] == manifest["id"]:
+            return current
+        raise OtherWriter(
+            f"another run committed a different result to {self.stage.root} meanwhile",
+            help="run again to build on it, or give the two runs different paths",
+        )
+
+    def _clean(self, manifest: dict[str, Any], receipts: Sequence[Receipt]) -> None:
+        """Remove superseded receipts, then the files that no manifest names any more; never another driver's work."""
+        if self.stage.keep and manifest is self.previous:
+            # Nothing was committed, so readers of the manifest before still have their time.
+            return
+        keep_previous = self.stage.keep and self.previous is not None
+        named = manifest_files(manifest) | (manifest_files(self.previous) if keep_previous and self.previous else set())
+        kept_folders = {self._generation}
+        if keep_previous and self.previous is not None:
+            kept_folders.add(self.previous.get("generation", ""))
+        current = {f"{self.job.receipts}{r.key.receipt_name}" for r in receipts}
+        old_receipts = [
+            e.path
+            for e in self.store.list(self.layout.receipts)
+            if e.path not in current
+            and e.mtime < self.started
+            and (e.path.startswith(self.job.receipts) or e.path.split("/")[-2] not in kept_folders)
+        ]
+        self.store.delete(old_receipts)
+        own = {r.key.location[:12] for r in receipts}
+        old_files = []
+        for folder in (self.layout.data, self.layout.dropped, self.layout.quarantine):
+            for entry in self.store.list(folder):
+                shard = SHARD_NAME.fullmatch(entry.path.removeprefix(folder))
+                if shard is None or entry.path in named:
+                    continue
+                if entry.mtime < self.started or shard.group(1) in own:
+                    old_files.append(entry.path)
+        self.store.delete(old_files)
+
+
+def _same(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Say whether there is nothing to commit: the same result from the same inputs under the same gates."""
+    return all(old.get(k) == new.get(k) for k in ("id", "generation", "gates_failed", "inputs"))

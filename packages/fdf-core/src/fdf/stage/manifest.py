@@ -1,0 +1,212 @@
+"""The manifest: the JSON record that commits a stage, made from receipts alone.
+
+Its deterministic part says what the dataset is; equal results have equal `id`s, whatever the path, run or machine.
+Its observed part says how it came to be.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Any
+
+from fdf.errors import Problem, StageFailed
+from fdf.fingerprint import digest
+from fdf.operator import Evaluator
+from fdf.plan.compile import FORMAT, encode_schema
+from fdf.plan.job import StageJob
+from fdf.plan.model import StagePlan
+from fdf.schema import OPERATOR_VERSIONS
+from fdf.stage.receipt import COUNTS, Receipt
+from fdf.stage.rows import kept_schema
+from fdf.stage.shard_file import FileEntry
+from fdf.stage.tally import Tally
+
+DETERMINISTIC = (
+    "format",
+    "id",
+    "pipeline",
+    "stage",
+    "fingerprint",
+    "seed",
+    "operators",
+    "counts",
+    "outputs",
+    "dropped",
+    "quarantine",
+    "schema",
+    "mixture",
+    "evaluations",
+)
+
+
+def fold(stage: StagePlan, receipts: Sequence[Receipt]) -> tuple[dict[str, int], dict[str, Tally]]:
+    """Add up the receipts of a stage, in input order."""
+    counts = dict.fromkeys(COUNTS, 0)
+    tallies = {step.id: Tally() for step in stage.job.steps}
+    operators = {step.id: step.use.operator for step in stage.job.steps}
+    for receipt in receipts:
+        for name, value in receipt.counts.items():
+            counts[name] += value
+        for operator_id, tally in receipt.tallies.items():
+            tallies[operator_id].add(tally, operators[operator_id])
+    return counts, tallies
+
+
+def check_budget(stage: StagePlan, receipts: Sequence[Receipt], counts: dict[str, int], tallies: dict[str, Tally]) -> None:
+    """Raise StageFailed, with the top causes, where more rows were quarantined than the stage allows."""
+    budget = max(stage.min_errors, stage.max_error_rate * counts["rows_in"])
+    bad = counts["rows_quarantined"]
+    if bad <= budget:
+        return
+    causes: dict[str, int] = {}
+    for receipt in receipts:
+        for cause, n in receipt.read_errors.items():
+            causes[f"reading: {cause}"] = causes.get(f"reading: {cause}", 0) + n
+    for operator_id, tally in tallies.items():
+        for cause, n in tally.causes.items():
+            causes[f"{operator_id}: {cause}"] = causes.get(f"{operator_id}: {cause}", 0) + n
+    top = sorted(causes.items(), key=lambda c: -c[1])[:3]
+    listed = "; ".join(f"{n} x {cause}" for cause, n in top)
+    raise StageFailed(
+        Problem(
+            code="FDF430",
+            message=f"stage `{stage.name}`: {bad} of {counts['rows_in']} rows failed, more than the {budget:g} allowed: {listed}",
+            help=f"see {stage.root.rstrip('/')}/{stage.job.layout.quarantine}; "
+            "raise `max_error_rate` or `min_errors` of the stage to accept them: nothing is run again for that",
+        )
+    )
+
+
+def evaluations(stage: StagePlan, tallies: dict[str, Tally]) -> tuple[dict[str, Any], list[str]]:
+    """Return each evaluator's report, and the gates that failed."""
+    reports: dict[str, Any] = {}
+    failed: list[str] = []
+    for step in stage.job.steps:
+        operator = step.use.operator
+        if not isinstance(operator, Evaluator):
+            continue
+        state = tallies[step.id].state
+        report = reports[step.id] = operator.report(state) if state is not None else {}
+        for gate in step.use.require:
+            value = _metric(report, gate.metric)
+            if not gate.holds(value):
+                failed.append(f"{step.id}: {gate} (is {value})")
+    return reports, failed
+
+
+def _metric(report: Any, path: str) -> float | None:
+    """Look up a dotted path; a key may itself hold dots."""
+    if not isinstance(report, dict):
+        return None
+    if path in report:
+        value = report[path]
+        return float(value) if isinstance(value, (int, float)) else None
+    for key, inner in report.items():
+        if path.startswith(f"{key}."):
+            found = _metric(inner, path[len(key) + 1 :])
+            if found is not None:
+                return found
+    return None
+
+
+def build(
+    stage: StagePlan,
+    job: StageJob,
+    receipts: Sequence[Receipt],
+    outputs: Sequence[FileEntry],
+    observed: dict[str, Any],
+) -> dict[str, Any]:
+    """Return the manifest. `outputs` are the receipts' shards, or the one empty shard of a stage that keeps nothing."""
+    counts, tallies = fold(stage, receipts)
+    check_budget(stage, receipts, counts, tallies)
+    reports, gates_failed = evaluations(stage, tallies)
+    fields = list(kept_schema(job))
+    schema = [{"name": f.name, "type": str(f.type)} for f in fields]
+    if job.provenance == "full":
+        schema.append({"name": OPERATOR_VERSIONS, "type": "string"})
+    operators = [_operator(step, tallies[step.id]) for step in job.steps]
+    identity = {
+        "format": FORMAT,
+        "fingerprint": stage.fingerprint,
+        "outputs": [[f.path, f.rows, f.sha256] for f in outputs],
+        "counts": counts,
+        "operators": [{k: o[k] for k in ("id", "rows_in", "rows_out", "dropped")} for o in operators],
+        "evaluations": reports,
+        "schema": schema,
+        "mixture": None,
+    }
+    deterministic = {
+        "format": FORMAT,
+        "id": digest(identity),
+        "pipeline": job.pipeline,
+        "stage": job.stage,
+        "fingerprint": stage.fingerprint,
+        "seed": job.seed,
+        "operators": operators,
+        "counts": counts,
+        "outputs": [f.to_json() for f in outputs],
+        "dropped": [f.to_json() for r in receipts for f in r.dropped],
+        "quarantine": [f.to_json() for r in receipts for f in r.quarantine],
+        "schema": schema,
+        "mixture": None,
+        "evaluations": reports,
+    }
+    seconds = {operator_id: round(t.seconds, 6) for operator_id, t in tallies.items()}
+    retries = sum(r.attempts - 1 for r in receipts)
+    return {
+        **deterministic,
+        "gates_failed": gates_failed,
+        "input_schema": encode_schema(stage.physical_schema) if stage.physical_schema is not None else None,
+        "inputs": [i for r in receipts for i in r.inputs],
+        "seconds": seconds,
+        "retries": retries,
+        "environment": environment(stage),
+        **observed,
+    }
+
+
+def _operator(step: Any, tally: Tally) -> dict[str, Any]:
+    use = step.use
+    return {
+        "id": use.id,
+        "kind": use.kind,
+        "op": use.op,
+        "version": use.operator.version,
+        "params": use.operator.params(),
+        "distribution": f"{use.distribution} {use.distribution_version}".strip(),
+        "rows_in": tally.rows_in,
+        "rows_out": tally.rows_out,
+        "rows_dropped": tally.dropped.total(),
+        "dropped": dict(sorted(tally.dropped.items())),
+        "rows_generated": tally.generated,
+        "rows_expanded": tally.expanded,
+        "rows_quarantined": tally.quarantined,
+        "errors": tally.errors,
+        "histograms": {k: h.to_json() for k, h in sorted(tally.histograms.items())},
+    }
+
+
+def environment(stage: StagePlan) -> dict[str, Any]:
+    """Return what the results were made with."""
+    names = {"fdf-core", "pyarrow", "polars", "numpy", *(s.use.distribution for s in stage.job.steps)}
+    distributions = {}
+    for name in sorted(n for n in names if n):
+        try:
+            distributions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return {"python": sys.version.split()[0], "platform": platform.platform(), "distributions": distributions, "devices": []}
+
+
+def to_bytes(manifest: dict[str, Any]) -> bytes:
+    """Return the manifest as it is stored."""
+    return (json.dumps(manifest, ensure_ascii=False, indent=1, allow_nan=False) + "\n").encode()
+
+
+def manifest_files(manifest: dict[str, Any]) -> set[str]:
+    """Return every file that a manifest names."""
+    return {f["path"] for part in ("outputs", "dropped", "quarantine") for f in manifest[part]}

@@ -1,0 +1,254 @@
+"""Opens a task: its inputs as parcels of rows with a stable id each, and what cannot be read set aside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fdf.errors import BadFile, Problem
+from fdf.fingerprint import sha256_hex
+from fdf.plan.job import StageJob
+from fdf.plan.task import Task
+from fdf.schema import GENERATED_BY, ID, REFINED_BY, SCORES, SOURCE, TAGS, row_bytes
+from fdf.sources.base import Reject, Slice, SourceBatch
+from fdf.stage.crashpoints import reach
+from fdf.stage.rows import Rows
+from fdf.stage.segment import Parcel, Quarantined
+from fdf.storage import open_store
+
+BATCH_BYTES = 16 << 20
+READ = "read"
+"""The name that stands for reading where an operator id is asked for."""
+
+
+@dataclass
+class InputCount:
+    """What was read of one input."""
+
+    uri: str
+    version: str
+    bytes: int
+    rows: int = 0
+
+
+@dataclass
+class OpenTask:
+    """A task being read. `inputs` grows as parcels are drawn."""
+
+    parcels: Iterator[Parcel]
+    inputs: list[InputCount] = field(default_factory=list)
+
+
+def open_task(task: Task, job: StageJob) -> OpenTask:
+    """Return the task's rows as parcels of at most 16 MiB, without reading ahead of what is drawn."""
+    opened = OpenTask(parcels=iter(()))
+    reach("task-opened")
+    chunks = _source_chunks(task, job, opened) if job.source is not None else _shard_chunks(task, job, opened)
+    opened.parcels = _parcels(chunks, job, task.limit)
+    return opened
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Rows as one reader returned them; `ordinals` and size limits are still to come."""
+
+    rows: Rows
+    rejects: tuple[Reject, ...]
+    count: InputCount
+
+
+def _source_chunks(task: Task, job: StageJob, opened: OpenTask) -> Iterator[_Chunk]:
+    source = job.source
+    assert source is not None
+    physical = pa.schema([(old, job.input_schema.field(new).type) for new, old in job.renames])
+    for piece in task.inputs:
+        count = _counted(piece, opened)
+        prefix = sha256_hex(f"{job.source_name}\0{piece.file.path}")[:16]
+        for batch in source.read(piece, schema=physical):
+            rows = Rows(
+                data=_renamed(batch, job),
+                ordinals=np.empty(len(batch.positions), dtype=np.int64),
+                prefix=prefix,
+                positions=batch.positions,
+            )
+            yield _Chunk(rows, batch.rejects, count)
+
+
+def _renamed(batch: SourceBatch, job: StageJob) -> pa.RecordBatch:
+    if not job.renames:
+        return batch.rows
+    columns = [batch.rows.column(old) for _, old in job.renames]
+    return pa.RecordBatch.from_arrays(columns, schema=job.input_schema)
+
+
+def _shard_chunks(task: Task, job: StageJob, opened: OpenTask) -> Iterator[_Chunk]:
+    assert job.upstream_root is not None
+    store = open_store(job.upstream_root)
+    marks = job.upstream_marks
+    for piece in task.inputs:
+        count = _counted(piece, opened)
+        try:
+            with store.open(piece.file.uri) as stream:
+                reader = pq.ParquetFile(stream)
+                groups, first_row = _row_groups(reader.metadata, piece)
+                position = first_row
+                wanted = [c for c in (*job.input_schema.names, *marks) if c in reader.schema_arrow.names]
+                for batch in reader.iter_batches(
+                    batch_size=_batch_rows(reader.metadata), row_groups=groups, columns=wanted, use_threads=False
+                ):
+                    yield _Chunk(_shard_rows(batch, job, piece, position), (), count)
+                    position += batch.num_rows
+        except (pa.ArrowInvalid, pa.ArrowIOError, FileNotFoundError) as error:
+            raise BadFile(
+                Problem(
+                    code="FDF411",
+                    message=f"shard {piece.file.uri} of {job.upstream_root} cannot be read: {error}",
+                    help=f"fdf verify {job.upstream_root}",
+                )
+            ) from error
+
+
+def _row_groups(metadata: pq.FileMetaData, piece: Slice) -> tuple[list[int], int]:
+    """Return the row groups that begin within the slice's rows, and the number of the first of these rows."""
+    groups, first_row, row = [], 0, 0
+    for number in range(metadata.num_row_groups):
+        if piece.start <= row and (piece.stop is None or row < piece.stop):
+            if not groups:
+                first_row = row
+            groups.append(number)
+        row += metadata.row_group(number).num_rows
+    return groups, first_row
+
+
+def _batch_rows(metadata: pq.FileMetaData) -> int:
+    size = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
+    return max(1, int(BATCH_BYTES * metadata.num_rows / max(1, size))) if metadata.num_rows else 1
+
+
+def _shard_rows(batch: pa.RecordBatch, job: StageJob, piece: Slice, position: int) -> Rows:
+    names = batch.schema.names
+
+    def mark(name: str) -> pa.Array | None:
+        return batch.column(name) if name in names else None
+
+    scores = {}
+    if SCORES in names:
+        struct = batch.column(SCORES)
+        scores = {f.name: a for f, a in zip(struct.type, struct.flatten(), strict=True)}
+    data = batch.select([n for n in job.input_schema.names]).replace_schema_metadata(None)
+    return Rows(
+        data=data.cast(job.input_schema) if data.schema != job.input_schema else data,
+        ordinals=np.empty(batch.num_rows, dtype=np.int64),
+        prefix=piece.file.path[:16],
+        positions=pa.array(np.arange(position, position + batch.num_rows)),
+        ids=mark(ID),
+        sources=mark(SOURCE),
+        tags=mark(TAGS),
+        scores=scores,
+        earlier_refined=mark(REFINED_BY),
+        earlier_generated=mark(GENERATED_BY),
+    )
+
+
+def _counted(piece: Slice, opened: OpenTask) -> InputCount:
+    count = InputCount(uri=piece.file.uri, version=piece.file.version, bytes=piece.file.size)
+    opened.inputs.append(count)
+    return count
+
+
+def _parcels(chunks: Iterator[_Chunk], job: StageJob, limit: int | None) -> Iterator[Parcel]:
+    limit_bytes = job.source.max_row_bytes if job.source is not None else None
+    sequence = 0
+    ordinal = 0
+    left = limit
+    for chunk in chunks:
+        rows, rejects = chunk.rows, chunk.rejects
+        if left is not None:
+            rows, rejects = _first(rows, rejects, left)
+            left -= rows.count + len(rejects)
+        chunk.count.rows += rows.count + len(rejects)
+        for number, (start, stop, large) in enumerate(_cuts(rows.data, limit_bytes)):
+            part = rows.slice(start, stop)
+            part.ordinals[:] = np.arange(ordinal, ordinal + part.count)
+            ordinal += part.count
+            parcel = Parcel(
+                sequence=sequence,
+                rows=part,
+                rows_read=part.count,
+                bytes_read=int(part.data.nbytes),
+            )
+            sequence += 1
+            if large is not None:
+                _set_aside_large(parcel, large, limit_bytes or 0)
+            if number == 0 and rejects:
+                ordinal = _set_aside_rejects(parcel, rejects, job, rows.prefix, ordinal)
+            yield parcel
+        if left is not None and left <= 0:
+            return
+
+
+def _first(rows: Rows, rejects: tuple[Reject, ...], left: int) -> tuple[Rows, tuple[Reject, ...]]:
+    """Return the first `left` records by position, readable or not."""
+    if rows.count + len(rejects) <= left:
+        return rows, rejects
+    assert rows.positions is not None
+    positions = rows.positions.to_numpy()
+    bad = np.array([r.position for r in rejects], dtype=np.int64)
+    last = np.sort(np.concatenate([positions, bad]))[left - 1]
+    return rows.slice(0, int((positions <= last).sum())), tuple(r for r in rejects if r.position <= last)
+
+
+def _cuts(data: pa.RecordBatch, limit_bytes: int | None) -> Iterator[tuple[int, int, np.ndarray | None]]:
+    """Yield (start, stop, rows over the limit) of pieces of at most some 16 MiB; one piece at least."""
+    held = data.nbytes
+    if held <= BATCH_BYTES * 2 and (limit_bytes is None or held <= limit_bytes):
+        yield 0, data.num_rows, None
+        return
+    weights = row_bytes(data)
+    large = weights > limit_bytes if limit_bytes is not None else None
+    ends = np.cumsum(weights)
+    start = 0
+    while start < data.num_rows:
+        before = ends[start - 1] if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, before + BATCH_BYTES, side="right")))
+        yield start, stop, large[start:stop] if large is not None and large[start:stop].any() else None
+        start = stop
+
+
+def _set_aside_large(parcel: Parcel, large: np.ndarray, limit: int) -> None:
+    gone = parcel.rows.select(large)
+    nothing = pa.RecordBatch.from_arrays([pa.nulls(gone.count, f.type) for f in gone.data.schema], schema=gone.data.schema)
+    errors = pa.repeat(pa.scalar(f"the row is larger than max_row_bytes ({limit})", pa.string()), gone.count)
+    unread = Rows(
+        data=nothing, ordinals=gone.ordinals, prefix=gone.prefix, positions=gone.positions, ids=gone.ids, sources=gone.sources
+    )
+    parcel.quarantined.append(Quarantined(rows=unread, failed_in=READ, errors=errors))
+    parcel.rows = parcel.rows.select(~large)
+
+
+def _set_aside_rejects(
+    parcel: Parcel, rejects: tuple[Reject, ...], job: StageJob, prefix: str, ordinal: int
+) -> int:
+    schema = job.input_schema
+    count = len(rejects)
+    data = pa.RecordBatch.from_arrays([pa.nulls(count, f.type) for f in schema], schema=schema)
+    rows = Rows(
+        data=data,
+        ordinals=np.arange(ordinal, ordinal + count),
+        prefix=prefix,
+        positions=pa.array([r.position for r in rejects], pa.int64()),
+    )
+    parcel.quarantined.append(
+        Quarantined(
+            rows=rows,
+            failed_in=READ,
+            errors=pa.array([r.error for r in rejects], pa.string()),
+            raw=pa.array([r.raw for r in rejects], pa.binary()),
+        )
+    )
+    parcel.rows_read += count
+    return ordinal + count

@@ -1,0 +1,394 @@
+"""Runs a chain of operators over batches of rows: what is kept flows on, what is dropped or fails is set aside."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fdf.histogram import Histogram
+from fdf.operator import Columns, Evaluator, Expansion, Filter, Generator, Refiner, Score
+from fdf.plan.job import StageJob, Step
+from fdf.schema import ID
+from fdf.stage.attempts import Caller, Failure, OperatorMisbehaved, Success
+from fdf.stage.rows import Booleans, Integers, Rows, concat_batches, concat_rows
+from fdf.stage.tally import MAX_STATE_BYTES, Tally
+from fdf.verdict import Verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dropped:
+    """Rows that a filter dropped, each with its reason and evidence (JSON)."""
+
+    rows: Rows
+    operator_id: str
+    reasons: pa.Array
+    evidence: pa.Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quarantined:
+    """Rows that failed in `failed_in` (an operator id, or `read`), each with its error and, unread, its bytes."""
+
+    rows: Rows
+    failed_in: str
+    errors: pa.Array
+    raw: pa.Array | None = None
+
+
+@dataclass(kw_only=True)
+class Parcel:
+    """One batch on its way through a stage, with everything that left it. `sequence` counts within the split."""
+
+    sequence: int
+    rows: Rows
+    rows_read: int
+    bytes_read: int
+    dropped: list[Dropped] = field(default_factory=list)
+    quarantined: list[Quarantined] = field(default_factory=list)
+    tallies: dict[str, Tally] = field(default_factory=dict)
+
+
+def run_segment(
+    steps: Sequence[Step],
+    parcels: Iterable[Parcel],
+    *,
+    job: StageJob,
+    caller: Caller,
+) -> Iterator[Parcel]:
+    """Run operators, which are set up, over parcels; the same parcels come out, in the same order."""
+    for parcel in parcels:
+        for step in steps:
+            tally = parcel.tallies.setdefault(step.id, Tally())
+            started = time.perf_counter()
+            tally.rows_in += parcel.rows.count
+            if parcel.rows.count:
+                parcel.rows = _STEPS[step.use.kind](step, parcel, tally, caller)
+            else:
+                parcel.rows = _with_missing(parcel.rows, step)
+            tally.rows_out += parcel.rows.count
+            tally.seconds += time.perf_counter() - started
+        yield parcel
+
+
+def _score(step: Step, parcel: Parcel, tally: Tally, caller: Caller) -> Rows:
+    operator: Score = step.use.operator  # type: ignore[assignment]
+    rows = _columns_step(step, parcel, tally, caller, operator.score)
+    named = dict(step.scores)
+    scores = dict(rows.scores)
+    for name, column in named.items():
+        values = rows.data.column(column)
+        tally.observe(column, Histogram.observe(values))
+        scores[name] = values if values.type == pa.float32() else pc.cast(values, pa.float32(), safe=False)
+    return replace(rows, scores=scores) if named else rows
+
+
+def _evaluate(step: Step, parcel: Parcel, tally: Tally, caller: Caller) -> Rows:
+    operator: Evaluator = step.use.operator  # type: ignore[assignment]
+
+    def verb(batch: pa.RecordBatch) -> Columns:
+        columns = operator.evaluate(batch)
+        state = operator.state(batch)
+        if len(state) > MAX_STATE_BYTES:
+            raise OperatorMisbehaved(f"the state of `{step.id}` has {len(state)} bytes; at most 64 KiB are allowed")
+        tally.fold(operator, state)
+        return columns
+
+    return _columns_step(step, parcel, tally, caller, verb)
+
+
+def _refine(step: Step, parcel: Parcel, tally: Tally, caller: Caller) -> Rows:
+    operator: Refiner = step.use.operator  # type: ignore[assignment]
+
+    def mark(before: Rows, after: Rows) -> Rows:
+        changed = _changed(step, before.data, after.data)
+        return replace(after, refined={**after.refined, step.id: changed}) if changed.any() else after
+
+    return _columns_step(step, parcel, tally, caller, operator.refine, settle=mark)
+
+
+def _filter(step: Step, parcel: Parcel, tally: Tally, caller: Caller) -> Rows:
+    operator: Filter = step.use.operator  # type: ignore[assignment]
+    kept: list[Rows] = []
+    for outcome in caller.call(step.id, parcel.rows, lambda r: _judge(step, operator, r), batch_size=step.use.batch_size):
+        if isinstance(outcome, Failure):
+            survivor = _fail(step, outcome, parcel, tally)
+            if survivor is not None:
+                kept.append(survivor)
+            continue
+        rows = outcome.rows
+        indices, verdict = outcome.result
+        judged = np.flatnonzero(verdict.codes)
+        if not len(judged):
+            kept.append(rows)
+            continue
+        codes = verdict.codes[judged]
+        for code, count in zip(*np.unique(codes, return_counts=True), strict=True):
+            tally.dropped[verdict.reasons[int(code) - 1]] += int(count)
+        gone = judged if indices is None else indices[judged]
+        parcel.dropped.append(
+            Dropped(
+                rows=rows.take(gone),
+                operator_id=step.id,
+                reasons=pa.array(verdict.reasons, pa.string()).take(pa.array(codes.astype(np.int64) - 1)),
+                evidence=verdict.evidence(judged),
+            )
+        )
+        stays = np.ones(rows.count, dtype=bool)
+        stays[gone] = False
+        kept.append(rows.select(stays))
+    return concat_rows(kept) if kept else parcel.rows.slice(0, 0)
+
+
+def _generate(step: Step, parcel: Parcel, tally: Tally, caller: Caller) -> Rows:
+    operator: Generator = step.use.operator  # type: ignore[assignment]
+    if operator.expands:
+        return _expand(step, parcel, tally, caller, operator)
+
+    def verb(batch: pa.RecordBatch) -> Columns:
+        made = operator.generate(batch)
+        if isinstance(made, Expansion):
+            raise OperatorMisbehaved(f"`{step.id}` returned an Expansion but its class does not say `expands = True`")
+        return made
+
+    rows = _columns_step(step, parcel, tally, caller, verb)
+    made = np.zeros(rows.count, dtype=bool)
+    for name, kind in step.writes:
+        if kind is not None:
+            made |= pc.is_valid(rows.data.column(name)).to_numpy(zero_copy_only=False)
+    return replace(rows, generated={**rows.generated, step.id: made})
+
+
+def _expand(step: Step, parcel: Parcel, tally: Tally, caller: Caller, operator: Generator) -> Rows:
+    parts: list[Rows] = []
+    for outcome in caller.call(step.id, parcel.rows, lambda r: _expanded(step, operator, r), batch_size=step.use.batch_size):
+        if isinstance(outcome, Failure):
+            survivor = _fail(step, outcome, parcel, tally)
+            if survivor is not None:
+                parts.append(_with_missing(survivor, step))
+            continue
+        rows, generated, expanded = outcome.result
+        tally.generated += generated
+        tally.expanded += expanded
+        parts.append(rows)
+    return concat_rows(parts) if parts else _with_missing(parcel.rows.slice(0, 0), step)
+
+
+_STEPS: dict[str, Callable[[Step, Parcel, Tally, Caller], Rows]] = {
+    "score": _score,
+    "evaluator": _evaluate,
+    "refiner": _refine,
+    "filter": _filter,
+    "generator": _generate,
+}
+
+
+def _columns_step(
+    step: Step,
+    parcel: Parcel,
+    tally: Tally,
+    caller: Caller,
+    verb: Callable[[pa.RecordBatch], Columns],
+    *,
+    settle: Callable[[Rows, Rows], Rows] | None = None,
+) -> Rows:
+    """Run a verb that returns columns; return the rows with these columns in place.
+
+    `settle` gets the rows before and after a successful call, and may note something on the latter.
+    """
+    parts: list[Rows] = []
+    for outcome in caller.call(
+        step.id, parcel.rows, lambda r: _transformed(step, r, verb), batch_size=step.use.batch_size
+    ):
+        if isinstance(outcome, Success):
+            done = replace(outcome.rows, data=outcome.result)
+            parts.append(settle(outcome.rows, done) if settle else done)
+            continue
+        survivor = _fail(step, outcome, parcel, tally)
+        if survivor is not None:
+            parts.append(_with_missing(survivor, step))
+    return concat_rows(parts) if parts else _with_missing(parcel.rows.slice(0, 0), step)
+
+
+def _transformed(step: Step, rows: Rows, verb: Callable[[pa.RecordBatch], Columns]) -> pa.RecordBatch:
+    """Run a verb on the rows that `when` selects; the others keep what they have, or null."""
+    mask = _selected(step, rows)
+    if mask is None or mask.all():
+        return _placed(step, rows.data, verb(_view(step, rows)))
+    if not mask.any():
+        return _with_missing(rows, step).data
+    chosen = rows.select(mask)
+    done = _placed(step, chosen.data, verb(_view(step, chosen)))
+    left = _with_missing(rows.select(~mask), step).data
+    back = np.empty(rows.count, dtype=np.int64)
+    back[np.flatnonzero(mask)] = np.arange(chosen.count)
+    back[np.flatnonzero(~mask)] = chosen.count + np.arange(rows.count - chosen.count)
+    return concat_batches([done, left]).take(pa.array(back))
+
+
+def _view(step: Step, rows: Rows) -> pa.RecordBatch:
+    """Return what the operator gets to see: the user columns, and the id where it asks for it."""
+    if ID not in step.reads:
+        return rows.data
+    return rows.data.append_column(ID, rows.id_array())
+
+
+def _placed(step: Step, data: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+    """Put returned columns in place, holding the operator to what it declared."""
+    wanted = dict(step.writes)
+    for name in columns:
+        if name not in wanted and step.use.write_fields is None:
+            raise OperatorMisbehaved(f"`{step.id}` returned the column `{name}`, which it does not declare in writes()")
+    arrays = {n: data.column(n) for n in data.schema.names}
+    for name, kind in wanted.items():
+        if kind is None:
+            arrays.pop(name, None)
+            continue
+        if name not in columns:
+            if name in arrays and step.use.kind == "refiner":
+                continue
+            raise OperatorMisbehaved(f"`{step.id}` did not return the column `{name}`, which it declares in writes()")
+        arrays[name] = _checked(step, name, columns[name], kind, data.num_rows)
+    if not step.schema_out.names:
+        return data.select([])
+    return pa.RecordBatch.from_arrays([arrays[n] for n in step.schema_out.names], schema=step.schema_out)
+
+
+def _checked(step: Step, name: str, values: Any, kind: pa.DataType, rows: int) -> pa.Array:
+    if isinstance(values, pa.ChunkedArray):
+        values = values.combine_chunks()
+    if not isinstance(values, pa.Array):
+        values = pa.array(values, kind)
+    if len(values) != rows:
+        raise OperatorMisbehaved(f"`{step.id}` returned {len(values)} values in `{name}` for {rows} rows")
+    if values.type != kind:
+        raise OperatorMisbehaved(f"`{step.id}` returned {values.type} in `{name}`, but declares {kind}")
+    return values
+
+
+def _with_missing(rows: Rows, step: Step) -> Rows:
+    """Return rows that the operator did not touch in the shape of those that it did: new columns are null."""
+    if rows.data.schema.equals(step.schema_out):
+        return rows
+    if not step.schema_out.names:
+        return replace(rows, data=rows.data.select([]))
+    arrays = [_as_type(rows.data, f.name, f.type) for f in step.schema_out]
+    return replace(rows, data=pa.RecordBatch.from_arrays(arrays, schema=step.schema_out))
+
+
+def _as_type(data: pa.RecordBatch, name: str, kind: pa.DataType) -> pa.Array:
+    if name not in data.schema.names:
+        return pa.nulls(data.num_rows, kind)
+    values = data.column(name)
+    if values.type == kind:
+        return values
+    try:
+        return pc.cast(values, kind)
+    except pa.ArrowInvalid:
+        # The operator changes the column's type and this row was left out: there is no value of the new type.
+        return pa.nulls(data.num_rows, kind)
+
+
+def _judge(step: Step, operator: Filter, rows: Rows) -> tuple[Integers | None, Verdict]:
+    """Return the verdict on the rows that `when` selects, and which rows these are (None: all)."""
+    mask = _selected(step, rows)
+    if mask is None or mask.all():
+        chosen, indices = rows, None
+    elif not mask.any():
+        return None, Verdict.keep_all(rows.count)
+    else:
+        chosen, indices = rows.select(mask), np.flatnonzero(mask)
+    verdict = operator.verdict(_view(step, chosen))
+    if len(verdict.codes) != chosen.count:
+        raise OperatorMisbehaved(f"`{step.id}` judged {len(verdict.codes)} rows of {chosen.count}")
+    return indices, verdict
+
+
+def _selected(step: Step, rows: Rows) -> Booleans | None:
+    """Return which rows `when` selects. It is row-wise, so any part of a batch may be asked by itself."""
+    if step.when is None:
+        return None
+    mask: Booleans = step.when.mask(rows.data).to_numpy(zero_copy_only=False)
+    return mask
+
+
+def _fail(step: Step, failure: Failure, parcel: Parcel, tally: Tally) -> Rows | None:
+    """Account for a failed row: stop, let it pass, or set it aside."""
+    if step.use.on_error == "fail":
+        row = failure.rows.id_array()[0].as_py()
+        raise OperatorMisbehaved(
+            f"`{step.id}` failed on row {row}: {failure.error}", help="`on_error: quarantine` sets such rows aside"
+        )
+    tally.errors += 1
+    tally.causes[failure.error[:200]] += 1
+    if step.use.on_error == "null":
+        return failure.rows
+    tally.quarantined += 1
+    parcel.quarantined.append(
+        Quarantined(rows=failure.rows, failed_in=step.id, errors=pa.array([failure.error], pa.string()))
+    )
+    return None
+
+
+def _expanded(step: Step, operator: Generator, rows: Rows) -> tuple[Rows, int, int]:
+    """Return the rows after an expansion, in the order of their parents, with counts of new and replaced rows."""
+    mask = _selected(step, rows)
+    mask = np.ones(rows.count, dtype=bool) if mask is None else mask
+    chosen = rows.select(mask)
+    made = operator.generate(_view(step, chosen))
+    if not isinstance(made, Expansion):
+        raise OperatorMisbehaved(f"`{step.id}` says `expands = True` but returned columns, not an Expansion")
+    parent: Integers = pc.cast(made.parent, pa.int64()).to_numpy(zero_copy_only=False)
+    if len(parent) != made.batch.num_rows or (len(parent) and not 0 <= parent.min() <= parent.max() < chosen.count):
+        raise OperatorMisbehaved(f"`{step.id}` named parents that do not fit its {made.batch.num_rows} new rows")
+    order = np.argsort(parent, kind="stable")
+    parent, batch = parent[order], made.batch.take(pa.array(order))
+    number = np.arange(len(parent)) - np.searchsorted(parent, parent)
+    children = chosen.with_ids().take(parent)
+    ids = pc.binary_join_element_wise(children.id_array(), step.id, pc.cast(pa.array(number), pa.string()), "/")
+    inherited = {n: children.data.column(n) for n in children.data.schema.names if n not in batch.schema.names}
+    columns = _placed(step, _as_batch(children, inherited), {n: batch.column(n) for n in batch.schema.names})
+    generated = {**children.generated, step.id: np.ones(len(parent), dtype=bool)}
+    children = replace(children, data=columns, ids=ids, generated=generated)
+    stays = np.ones(rows.count, dtype=bool) if made.keep_parent else ~mask
+    parts = [_with_missing(rows.with_ids().select(stays), step), children]
+    rank = np.concatenate([np.flatnonzero(stays), np.flatnonzero(mask)[parent]])
+    replaced = 0 if made.keep_parent else chosen.count
+    return concat_rows(parts).take(np.argsort(rank, kind="stable")), len(parent), replaced
+
+
+def _as_batch(children: Rows, inherited: dict[str, pa.Array]) -> pa.RecordBatch:
+    if not inherited:
+        return children.data.select([])
+    return pa.RecordBatch.from_arrays(list(inherited.values()), names=list(inherited))
+
+
+def _changed(step: Step, before: pa.RecordBatch, after: pa.RecordBatch) -> Booleans:
+    """Say for each row whether a refiner changed it."""
+    changed = np.zeros(after.num_rows, dtype=bool)
+    for name, kind in step.writes:
+        old = before.column(name) if name in before.schema.names else None
+        if kind is None or old is None:
+            changed[:] = True
+        else:
+            changed |= _differs(old, after.column(name))
+    return changed
+
+
+def _differs(old: pa.Array, new: pa.Array) -> Booleans:
+    """Say for each row whether its value changed; null equals null."""
+    if new is old:
+        return np.zeros(len(new), dtype=bool)
+    if old.type != new.type:
+        return np.ones(len(new), dtype=bool)
+    if pa.types.is_nested(new.type):
+        return np.array([a != b for a, b in zip(old.to_pylist(), new.to_pylist(), strict=True)], dtype=bool)
+    unequal = pc.fill_null(pc.not_equal(old, new), True).to_numpy(zero_copy_only=False)
+    both_null = pc.and_(pc.is_null(old), pc.is_null(new)).to_numpy(zero_copy_only=False)
+    changed: Booleans = unequal & ~both_null
+    return changed

@@ -1,0 +1,155 @@
+"""What runs tasks, wherever it is: sets operators up once per stage, then reads, runs and commits split after split."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from fdf.errors import TransientError
+from fdf.operator import Context
+from fdf.plan.job import StageJob
+from fdf.plan.task import StageRef, Task
+from fdf.stage.attempts import FIRST_PAUSE, TRANSIENT_TRIES, Caller
+from fdf.stage.blame import Attempt, Crumb
+from fdf.stage.committing import commit_task
+from fdf.stage.events import CancelToken, Emit, Event
+from fdf.stage.reading import open_task
+from fdf.stage.receipt import Receipt
+from fdf.stage.segment import Parcel, run_segment
+from fdf.storage import open_store
+from fdf.storage.base import Store
+
+_LOG = logging.getLogger("fdf.operator")
+PROGRESS_EVERY = 0.5
+
+
+class Worker:
+    """Runs tasks one after the other in this process."""
+
+    def __init__(self, *, device: str = "auto") -> None:
+        self._device = "cpu" if device == "auto" else device
+        self._digest: str | None = None
+        self._job: StageJob | None = None
+        self._store: Store | None = None
+        self._ready: list[str] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def run(
+        self,
+        task: Task,
+        *,
+        emit: Emit,
+        cancel: CancelToken,
+        attempt: Attempt = Attempt(),  # noqa: B008 (frozen)
+        at: Callable[[Crumb], None] | None = None,
+    ) -> None:
+        """Bring a task to its receipt. Raises an FdfError for what the run cannot survive, `Cancelled` when asked."""
+        job, store = self._prepare(task.stage)
+        where = {"stage": job.stage, "split": task.key.location}
+        emit(Event(kind="split_started", **where, data={"name": task.name, "attempt": attempt.number}))
+        pause = FIRST_PAUSE
+        for remaining in reversed(range(TRANSIENT_TRIES)):
+            try:
+                receipt = run_split(task, job, store, emit=emit, cancel=cancel, attempt=attempt, at=at)
+                break
+            except TransientError as error:
+                if not remaining:
+                    raise
+                emit(Event(kind="split_retried", **where, data={"name": task.name, "cause": str(error)}))
+                if cancel.wait(pause):
+                    cancel.raise_if_cancelled()
+                pause *= 2
+        emit(Event(kind="split_committed", **where, data={"name": task.name, **summary(receipt)}))
+
+    def close(self) -> None:
+        """Tear the operators down."""
+        job, self._job, self._digest, self._store = self._job, None, None, None
+        if job is None:
+            return
+        for step in job.steps:
+            if step.id in self._ready:
+                try:
+                    step.use.operator.teardown()
+                except Exception:
+                    _LOG.exception("teardown of `%s` failed", step.id)
+        self._ready.clear()
+
+    def _prepare(self, ref: StageRef) -> tuple[StageJob, Store]:
+        if self._digest != ref.digest or self._job is None or self._store is None:
+            self.close()
+            self._job = ref.load()
+            self._digest = ref.digest
+            self._store = open_store(self._job.root)
+            for step in self._job.steps:
+                step.use.operator.setup(
+                    Context(
+                        operator_id=step.id,
+                        seed=self._job.seed,
+                        cache_dir=Path(tempfile.gettempdir()),
+                        device=self._device,
+                        logger=_LOG.getChild(step.id),
+                    )
+                )
+                self._ready.append(step.id)
+        return self._job, self._store
+
+
+def run_split(
+    task: Task,
+    job: StageJob,
+    store: Store,
+    *,
+    emit: Emit,
+    cancel: CancelToken,
+    attempt: Attempt = Attempt(),  # noqa: B008 (frozen)
+    at: Callable[[Crumb], None] | None = None,
+) -> Receipt:
+    """Compose `open_task`, `run_segment` and `commit_task` for a task whose segments share one placement."""
+    opened = open_task(task, job)
+    watched = _watched(opened.parcels, task, job, emit, cancel)
+    parcels = run_segment(job.steps, watched, job=job, caller=Caller(attempt, at))
+    return commit_task(task, job, parcels, store, inputs=opened.inputs, attempts=attempt.number)
+
+
+def summary(receipt: Receipt) -> dict[str, object]:
+    """Return what an event says of a receipt."""
+    return {
+        **receipt.counts,
+        "bytes_in": sum(i["bytes"] for i in receipt.inputs),
+        "bytes_out": sum(f.bytes for f in receipt.outputs),
+        "seconds": receipt.seconds,
+        "attempts": receipt.attempts,
+    }
+
+
+def _watched(
+    parcels: Iterator[Parcel], task: Task, job: StageJob, emit: Emit, cancel: CancelToken
+) -> Iterator[Parcel]:
+    rows = size = 0
+    last = time.monotonic()
+    for parcel in parcels:
+        cancel.raise_if_cancelled()
+        yield parcel
+        rows += parcel.rows_read
+        size += parcel.bytes_read
+        now = time.monotonic()
+        if now - last >= PROGRESS_EVERY:
+            last = now
+            emit(
+                Event(
+                    kind="split_progress",
+                    stage=job.stage,
+                    split=task.key.location,
+                    data={"name": task.name, "rows": rows, "bytes": size},
+                )
+            )
