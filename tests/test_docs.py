@@ -1,0 +1,169 @@
+"""The documentation lives: links resolve, examples run, and every command, option, operator and hook is in it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from fdf import registry
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted(
+    page
+    for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("packages/*/README.md")]
+    if ".venv" not in page.parts
+)
+FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def page_name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def prose(page: Path) -> str:
+    return FENCE.sub("", page.read_text())
+
+
+def fences(info: str) -> list:
+    """Return the fenced blocks with this info string, each with the page and line it stands on."""
+    found = []
+    for page in PAGES:
+        text = page.read_text()
+        for match in FENCE.finditer(text):
+            if match[1] == info:
+                line = text[: match.start(2)].count("\n") + 1
+                found.append(pytest.param(page, line, match[2], id=f"{page_name(page)}:{line}"))
+    return found
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub and MkDocs make them."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_relative_links_resolve(page):
+    broken = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        linked = (page.parent / path).resolve() if path else page
+        if not linked.exists() or (anchor and anchor not in anchors(linked)):
+            broken.append(target)
+    assert broken == []
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("docs/**/*.md")), ids=page_name)
+def test_every_page_is_reached_from_the_index(page):
+    index = ROOT / "docs" / "index.md"
+    linked = {(index.parent / target).resolve() for target in re.findall(r"\]\(([^)#\s]+)\)", index.read_text())}
+    assert page == index or page in linked
+
+
+@pytest.mark.parametrize(("page", "line", "code"), fences("python run"))
+def test_python_example_runs(page, line, code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    # Blank lines before it, so that a traceback names the page's own line.
+    exec(compile("\n" * (line - 1) + code, str(page), "exec"), {"__name__": "example"})
+
+
+@pytest.mark.parametrize(("page", "line", "code"), fences("python"))
+def test_python_example_that_needs_data_is_python(page, line, code):
+    compile("\n" * (line - 1) + code, str(page), "exec")
+
+
+@pytest.mark.parametrize(("page", "line", "code"), fences("yaml recipe"))
+def test_recipe_example_is_valid(page, line, code):
+    from fdf import recipe
+
+    assert [problem.render() for problem in recipe.check(code)] == []
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("pipelines/*/*.yaml")), ids=page_name)
+def test_bundled_recipe_is_valid_and_announced(path):
+    from fdf import recipe
+
+    assert [problem.render() for problem in recipe.check(path)] == []
+    announced = {entry.resource() for entry in registry.entries("fdf.pipelines")}
+    assert path.resolve() in {resource.resolve() for resource in announced if resource}
+
+
+def commands(command: click.Command, words: tuple[str, ...]) -> dict[tuple[str, ...], click.Command]:
+    """Return a command and all below it by the words that call it."""
+    found = {words: command}
+    if isinstance(command, click.Group):
+        for name, below in command.commands.items():
+            if not below.hidden:
+                found |= commands(below, (*words, name))
+    return found
+
+
+def test_every_command_and_option_is_documented():
+    from fdf.cli.main import main
+
+    text = (ROOT / "docs" / "cli.md").read_text()
+    sections = dict(re.findall(r"^##+ `([^`]+)`\n(.*?)(?=^##|\Z)", text, re.MULTILINE | re.DOTALL))
+    missing = []
+    for words, command in commands(main, ("fdf",)).items():
+        title = " ".join(words)
+        group = isinstance(command, click.Group)
+        if not group and title not in sections:
+            missing.append(title)
+            continue
+        where = text if group else sections[title]
+        for option in command.params:
+            if isinstance(option, click.Option) and not option.hidden:
+                missing += [f"{title} {name}" for name in option.opts if name not in where and len(name) > 2]
+    assert missing == []
+    known = {" ".join(words) for words in commands(main, ("fdf",))}
+    assert sorted(set(sections) - known) == [], "docs/cli.md describes what is not there"
+
+
+def test_every_operator_of_the_repository_is_documented():
+    rows = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "operators.md").read_text(), re.MULTILINE))
+    ours = {
+        re.search(r'^name = "(.+)"', p.read_text(), re.MULTILINE)[1] for p in ROOT.glob("packages/*/pyproject.toml")
+    }
+    installed = {listed.name for listed in registry.operators() if listed.distribution in ours}
+    kinds = {"score", "evaluator", "filter", "refiner", "generator"}
+    assert rows - kinds == installed
+
+
+def test_every_reason_of_a_filter_is_documented():
+    text = (ROOT / "docs" / "operators.md").read_text()
+    missing = []
+    for listed in registry.operators():
+        row = re.search(rf"^\| `{listed.name}` \|.*$", text, re.MULTILINE)
+        declared = registry.load("fdf.operators", listed.op) if row else None
+        missing += [f"{listed.name}: {r}" for r in getattr(declared, "reasons", ()) if f"`{r}`" not in row[0]]
+    assert missing == []
+
+
+@pytest.mark.parametrize("group", ["fdf.sources", "fdf.sinks"])
+def test_every_type_of_source_and_sink_is_documented(group):
+    text = (ROOT / "docs" / "recipe.md").read_text()
+    assert [entry.name for entry in registry.entries(group) if f"`{entry.name}`" not in text] == []
+
+
+def test_every_hook_is_documented():
+    from fdf import hooks
+
+    text = (ROOT / "docs" / "operators.md").read_text()
+    named = [name for name in vars(hooks.Specification) if name.startswith("fdf_")]
+    assert named
+    assert [name for name in named if f"`{name}`" not in text] == []
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("docs/adr/0*.md")), ids=page_name)
+def test_decision_has_every_part(page):
+    text = page.read_text()
+    template = (ROOT / "docs" / "adr" / "template.md").read_text()
+    assert re.match(rf"# {page.name[:4]}: \S", text)
+    assert re.search(r"^Status: (accepted|superseded by \d{4})\. Date: \d{4}-\d\d-\d\d\.$", text, re.MULTILINE)
+    parts = re.findall(r"^## (.+)$", template, re.MULTILINE)
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == parts
