@@ -1,0 +1,231 @@
+"""The driver's loop: hands tasks to workers, passes their events on, and replaces the ones that die.
+
+One thread, one task in flight per worker, the next one drawn only when a worker is free. Nothing here knows what a
+task does; what a death means is the ledger's to say (`fdf.stage.blame`).
+"""
+
+from __future__ import annotations
+
+import selectors
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+
+from fdf.errors import FdfError, Problem
+from fdf.plan.task import Task
+from fdf.stage.blame import Ledger
+from fdf.stage.events import CancelToken, Emit, Event
+from fdf_runner_local.member import Member, Stall
+from fdf_runner_local.processes import End, Nursery
+from fdf_runner_local.wire import At, Crashed, DriverEnd, Failed, Finished, Happened, Report, Whereabouts
+
+TICK = 0.2
+SOON = 0.01
+CANCEL_GRACE = 3.0
+TEARDOWN_GRACE = 10.0
+
+
+class Crew:
+    """The workers of one run."""
+
+    def __init__(self, nursery: Nursery, *, size: int, memory_per_worker: int, stall_after: float, emit: Emit) -> None:
+        self._nursery = nursery
+        self._size = size
+        self._memory_per_worker = memory_per_worker
+        self._stall_after = stall_after
+        self._emit = emit
+        self._members: list[Member] = []
+        self._selector = selectors.DefaultSelector()
+        self._ledger = Ledger()
+        self._again: deque[Task] = deque()
+        self._next_round = 0.0
+
+    def run(self, tasks: Iterable[Task], cancel: CancelToken) -> None:
+        """Run every task. Raises what a task raised, StageFailed for one that keeps killing workers, `Cancelled`."""
+        source = iter(tasks)
+        try:
+            self._run(source, cancel)
+        except FdfError:
+            self._wind_down(CANCEL_GRACE, cancel=True)
+            raise
+        self._wind_down(TEARDOWN_GRACE, cancel=False)
+
+    def close(self) -> None:
+        """Kill every worker that is left."""
+        self._nursery.close()
+        for member in self._members:
+            member.line.close()
+        self._members.clear()
+        self._selector.close()
+
+    def _run(self, source: Iterator[Task], cancel: CancelToken) -> None:
+        drawn_all = False
+        while True:
+            cancel.raise_if_cancelled()
+            free = self._free()
+            if free and (task := self._draw(source, drawn_all=drawn_all)) is not None:
+                self._give(task)
+            elif free:
+                drawn_all = True
+                if not self._busy():
+                    return
+            self._turn(at_once=free and not drawn_all)
+
+    def _draw(self, source: Iterator[Task], *, drawn_all: bool) -> Task | None:
+        if self._again:
+            return self._again.popleft()
+        return None if drawn_all else next(source, None)
+
+    def _give(self, task: Task) -> None:
+        member = next((m for m in self._members if self._idle(m)), None) or self._recruit()
+        member.run(task, self._ledger.attempt(task.key.location))
+        self._listen(member)
+
+    def _recruit(self) -> Member:
+        child = self._nursery.start()
+        member = Member(child, DriverEnd(child.sock), stall_after=self._stall_after)
+        self._members.append(member)
+        self._selector.register(member.line, selectors.EVENT_READ, member)
+        return member
+
+    def _free(self) -> bool:
+        return len(self._members) < self._size or any(self._idle(m) for m in self._members)
+
+    def _busy(self) -> bool:
+        return any(m.task is not None for m in self._members)
+
+    @staticmethod
+    def _idle(member: Member) -> bool:
+        return member.task is None and member.line.open and not member.stopping
+
+    def _turn(self, *, at_once: bool = False) -> None:
+        """Hear what has happened, waiting for it a little, and look after the workers a few times a second."""
+        dying = any(not m.line.open for m in self._members)
+        wait = 0.0 if at_once else SOON if dying else TICK
+        for key, _ in self._selector.select(wait):
+            member: Member = key.data
+            member.line.flush()
+            self._hear(member)
+        for end in list(self._nursery.ends()):
+            self._bury(end)
+        if time.monotonic() >= self._next_round:
+            self._next_round = time.monotonic() + TICK
+            self._look_after_workers()
+
+    def _listen(self, member: Member) -> None:
+        """Have the selector watch for what this worker's socket is waited for."""
+        if not member.line.open:
+            with suppress(KeyError):
+                self._selector.unregister(member.line)
+            return
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if member.line.unsent else 0)
+        if self._selector.get_key(member.line).events != events:
+            self._selector.modify(member.line, events, member)
+
+    def _hear(self, member: Member) -> None:
+        for report in member.line.reports():
+            self._take(member, report)
+        self._listen(member)
+
+    def _take(self, member: Member, report: Report) -> None:
+        task = member.task
+        if isinstance(report, Whereabouts):
+            self._report_stall(member, member.located(report.place))
+            return
+        member.progressed()
+        if isinstance(report, Happened):
+            self._emit(report.event)
+        elif isinstance(report, At):
+            member.crumb = report.crumb
+        elif task is not None:
+            member.task = None
+            if isinstance(report, Finished):
+                self._ledger.done(task.key.location)
+            elif isinstance(report, Failed):
+                raise report.error
+            elif isinstance(report, Crashed):
+                raise _bug(task, report)
+
+    def _bury(self, end: End) -> None:
+        member = next((m for m in self._members if m.child is end.child), None)
+        if member is None:
+            return
+        try:
+            self._hear(member)  # Its last words.
+        finally:
+            if member.line.open:
+                self._selector.unregister(member.line)
+            member.line.close()
+            self._members.remove(member)
+        if member.task is None or member.stopping:
+            return
+        self._retry(member.task, member, end.code)
+
+    def _retry(self, task: Task, member: Member, code: int) -> None:
+        death = member.death(code)
+        location = task.key.location
+        attempt = self._ledger.died(location, name=task.name, cause=death.cause, detail=death.detail, at=member.crumb)
+        self._again.append(task)
+        self._emit(
+            Event(
+                kind="split_retried",
+                stage=task.stage.name,
+                split=location,
+                data={
+                    "name": task.name,
+                    "cause": death.cause,
+                    "detail": death.detail,
+                    "worker": member.child.pid,
+                    "attempt": attempt.number,
+                },
+            )
+        )
+
+    def _look_after_workers(self) -> None:
+        for member in self._members:
+            self._report_stall(member, member.stalled())
+            if member.memory_over(self._memory_per_worker) is not None:
+                self._nursery.kill(member.child)
+
+    def _report_stall(self, member: Member, stall: Stall | None) -> None:
+        if stall is None or member.task is None:
+            return
+        self._emit(
+            Event(
+                kind="split_stalled",
+                stage=member.task.stage.name,
+                split=member.task.key.location,
+                data={
+                    "name": member.task.name,
+                    "seconds": stall.seconds,
+                    "worker": member.child.pid,
+                    "where": stall.where,
+                },
+            )
+        )
+
+    def _wind_down(self, grace: float, *, cancel: bool) -> None:
+        """Ask all workers to end, give them a moment, and pass over what goes wrong now: the outcome is known."""
+        for member in self._members:
+            if cancel:
+                member.cancel()
+            else:
+                member.stop()
+            self._listen(member)
+        deadline = time.monotonic() + grace
+        while self._members and time.monotonic() < deadline:
+            try:
+                self._turn()
+            except FdfError:
+                continue
+
+
+def _bug(task: Task, report: Crashed) -> FdfError:
+    return FdfError(
+        Problem(
+            code="FDF901",
+            message=f"a worker failed on split {task.name}: {report.summary}\n\n{report.traceback.rstrip()}",
+            help="this is a bug in FDF or in a plugin's source or sink; what was committed is safe",
+        )
+    )

@@ -1,0 +1,86 @@
+"""The local runner: tasks run whole in worker processes on this machine, and nothing but events crosses back."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from fdf.errors import MissingDependency, PlanError, Problem
+from fdf.plan.task import Task
+from fdf.stage.events import CancelToken, Emit
+from fdf_runner_local.crew import Crew
+from fdf_runner_local.machine import usable_cpus, usable_memory
+from fdf_runner_local.processes import ForkNursery, Nursery, SpawnNursery, StartMethod
+
+if TYPE_CHECKING:
+    from fdf.plan.model import Plan
+
+MEMORY_SHARE = 0.8
+
+
+class LocalRunner:
+    """Runs tasks in worker processes.
+
+    Parameters:
+        workers: how many processes; by default one for each CPU that this process may use, control groups included.
+        device: handed on to operators.
+        memory_per_worker: bytes that a worker may hold where its operators declare no `memory`; by default its share
+            of 80 % of the memory that this process may use.
+        stall_after: seconds without progress after which a split is reported.
+        start: `fork` from a process that has imported everything (default on Linux), or `spawn` a new interpreter
+            for each worker.
+    """
+
+    name = "local"
+
+    def __init__(
+        self,
+        *,
+        workers: int | None = None,
+        device: str = "auto",
+        memory_per_worker: int | None = None,
+        stall_after: float = 300.0,
+        start: StartMethod | None = None,
+    ) -> None:
+        if workers is not None and workers < 1:
+            raise PlanError(f"{workers} workers cannot run anything", help="ask for 1 or more, for example --workers 4")
+        self.workers = workers or usable_cpus()
+        self._device = device
+        self._memory_per_worker = memory_per_worker or int(usable_memory() * MEMORY_SHARE / self.workers)
+        self._stall_after = stall_after
+        self._start: StartMethod = start or ("fork" if sys.platform == "linux" else "spawn")
+
+    def check(self, plan: Plan) -> None:
+        """Refuse a platform without POSIX processes, and operators that want more memory than the machine has."""
+        if sys.platform == "win32":
+            raise MissingDependency("the local runner needs Linux or macOS", help="use `--runner serial`")
+        available = usable_memory()
+        problems = [
+            Problem(
+                code="FDF511",
+                message=f"`{step.id}` of stage {stage.name} asks for {step.use.resources.memory:,} bytes of memory, "
+                f"but this machine can give {available:,}",
+                help="lower `resources.memory`, or run on a larger machine",
+            )
+            for stage in plan.stages
+            for step in stage.job.steps
+            if step.use.resources.memory > available
+        ]
+        if problems:
+            raise MissingDependency(*problems)
+
+    def run(self, tasks: Iterable[Task], emit: Emit, cancel: CancelToken) -> None:
+        """Run every task; return when all are committed and every worker has ended."""
+        nursery: Nursery = (ForkNursery if self._start == "fork" else SpawnNursery)(device=self._device)
+        crew = Crew(
+            nursery,
+            size=self.workers,
+            memory_per_worker=self._memory_per_worker,
+            stall_after=self._stall_after,
+            emit=emit,
+        )
+        try:
+            crew.run(tasks, cancel)
+        finally:
+            crew.close()
