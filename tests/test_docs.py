@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import click
 import pytest
@@ -68,8 +70,10 @@ def test_every_page_is_reached_from_the_index(page):
 @pytest.mark.parametrize(("page", "line", "code"), fences("python run"))
 def test_python_example_runs(page, line, code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    module = ModuleType("example")
+    monkeypatch.setitem(sys.modules, "example", module)  # dataclasses look their module up
     # Blank lines before it, so that a traceback names the page's own line.
-    exec(compile("\n" * (line - 1) + code, str(page), "exec"), {"__name__": "example"})
+    exec(compile("\n" * (line - 1) + code, str(page), "exec"), vars(module))
 
 
 @pytest.mark.parametrize(("page", "line", "code"), fences("python"))
