@@ -65,9 +65,7 @@ def rejected_schema(input_schema: pa.Schema, steps: Sequence[Step]) -> pa.Schema
     return pa.schema(list(types.items()))
 
 
-def _resolve(
-    use: OperatorUse, schema: pa.Schema, owners: dict[str, str], problems: list[Problem]
-) -> Step | None:
+def _resolve(use: OperatorUse, schema: pa.Schema, owners: dict[str, str], problems: list[Problem]) -> Step | None:
     before = len(problems)
     try:
         reads = tuple(use.operator.reads(schema))
@@ -91,8 +89,14 @@ def _resolve(
     types = {f.name: f.type for f in schema}
     for name, kind in writes.items():
         if is_internal(name):
-            problems.append(Problem(code="FDF312", message=f"`{use.id}` writes `{name}`, a name that is FDF's own",
-                                    place=use.place, help="names that start with `__fdf__/` are reserved"))
+            problems.append(
+                Problem(
+                    code="FDF312",
+                    message=f"`{use.id}` writes `{name}`, a name that is FDF's own",
+                    place=use.place,
+                    help="names that start with `__fdf__/` are reserved",
+                )
+            )
         if kind is None:
             if name in types:
                 names.remove(name)

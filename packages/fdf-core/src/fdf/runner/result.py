@@ -98,5 +98,3 @@ class RunResult:
                 )
             ) from error
         return datasets.Dataset(self.to_arrow())
-
-

@@ -18,12 +18,12 @@ from fdf.errors import OtherWriter, PlanError, Problem, StageFailed
 from fdf.plan.job import StageJob
 from fdf.plan.model import StagePlan
 from fdf.plan.task import SplitKey, Task
+from fdf.schema import OPERATOR_VERSIONS
 from fdf.stage.crashpoints import reach
 from fdf.stage.events import Emit, Event
 from fdf.stage.manifest import build, manifest_files, to_bytes
 from fdf.stage.receipt import Receipt
 from fdf.stage.rows import kept_schema
-from fdf.schema import OPERATOR_VERSIONS
 from fdf.stage.shard_file import FileEntry, ShardFile
 from fdf.storage import open_store
 

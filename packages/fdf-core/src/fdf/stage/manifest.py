@@ -56,7 +56,9 @@ def fold(stage: StagePlan, receipts: Sequence[Receipt]) -> tuple[dict[str, int],
     return counts, tallies
 
 
-def check_budget(stage: StagePlan, receipts: Sequence[Receipt], counts: dict[str, int], tallies: dict[str, Tally]) -> None:
+def check_budget(
+    stage: StagePlan, receipts: Sequence[Receipt], counts: dict[str, int], tallies: dict[str, Tally]
+) -> None:
     """Raise StageFailed, with the top causes, where more rows were quarantined than the stage allows."""
     budget = max(stage.min_errors, stage.max_error_rate * counts["rows_in"])
     bad = counts["rows_quarantined"]
@@ -199,7 +201,12 @@ def environment(stage: StagePlan) -> dict[str, Any]:
             distributions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return {"python": sys.version.split()[0], "platform": platform.platform(), "distributions": distributions, "devices": []}
+    return {
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "distributions": distributions,
+        "devices": [],
+    }
 
 
 def to_bytes(manifest: dict[str, Any]) -> bytes:

@@ -114,7 +114,8 @@ def _shard_chunks(task: Task, job: StageJob, opened: OpenTask) -> Iterator[_Chun
 
 def _row_groups(metadata: pq.FileMetaData, piece: Slice) -> tuple[list[int], int]:
     """Return the row groups that begin within the slice's rows, and the number of the first of these rows."""
-    groups, first_row, row = [], 0, 0
+    groups: list[int] = []
+    first_row = row = 0
     for number in range(metadata.num_row_groups):
         if piece.start <= row and (piece.stop is None or row < piece.stop):
             if not groups:
@@ -221,18 +222,23 @@ def _cuts(data: pa.RecordBatch, limit_bytes: int | None) -> Iterator[tuple[int, 
 
 def _set_aside_large(parcel: Parcel, large: np.ndarray, limit: int) -> None:
     gone = parcel.rows.select(large)
-    nothing = pa.RecordBatch.from_arrays([pa.nulls(gone.count, f.type) for f in gone.data.schema], schema=gone.data.schema)
+    nothing = pa.RecordBatch.from_arrays(
+        [pa.nulls(gone.count, f.type) for f in gone.data.schema], schema=gone.data.schema
+    )
     errors = pa.repeat(pa.scalar(f"the row is larger than max_row_bytes ({limit})", pa.string()), gone.count)
     unread = Rows(
-        data=nothing, ordinals=gone.ordinals, prefix=gone.prefix, positions=gone.positions, ids=gone.ids, sources=gone.sources
+        data=nothing,
+        ordinals=gone.ordinals,
+        prefix=gone.prefix,
+        positions=gone.positions,
+        ids=gone.ids,
+        sources=gone.sources,
     )
     parcel.quarantined.append(Quarantined(rows=unread, failed_in=READ, errors=errors))
     parcel.rows = parcel.rows.select(~large)
 
 
-def _set_aside_rejects(
-    parcel: Parcel, rejects: tuple[Reject, ...], job: StageJob, prefix: str, ordinal: int
-) -> int:
+def _set_aside_rejects(parcel: Parcel, rejects: tuple[Reject, ...], job: StageJob, prefix: str, ordinal: int) -> int:
     schema = job.input_schema
     count = len(rejects)
     data = pa.RecordBatch.from_arrays([pa.nulls(count, f.type) for f in schema], schema=schema)

@@ -16,7 +16,7 @@ import xxhash
 
 from fdf.plan.job import StageJob
 from fdf.plan.task import SplitKey
-from fdf.schema import DROP_EVIDENCE, DROP_REASON, DROPPED_BY, ERROR, FAILED_IN, RAW
+from fdf.schema import DROP_EVIDENCE, DROP_REASON, ERROR, FAILED_IN, RAW
 from fdf.stage.rows import Integers, Rows, concat_batches, provenance_columns, provenance_schema
 from fdf.stage.segment import Dropped, Quarantined
 from fdf.stage.shard_file import ShardFile
@@ -112,7 +112,9 @@ class _Sample:
 
     def chosen(self, schema: pa.Schema) -> tuple[Integers, pa.RecordBatch]:
         best = list(self._best.values())
-        rows = concat_batches([pa.RecordBatch.from_pylist([], schema=schema), *(b.rows for b in best if b.rows is not None)])
+        rows = concat_batches(
+            [pa.RecordBatch.from_pylist([], schema=schema), *(b.rows for b in best if b.rows is not None)]
+        )
         return np.concatenate([np.empty(0, dtype=np.int64), *(b.numbers for b in best)]), rows
 
 

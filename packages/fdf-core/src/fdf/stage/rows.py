@@ -151,9 +151,7 @@ def _no_columns(rows: int) -> pa.RecordBatch:
 
 def _concat_masks(parts: list[Rows], name: str) -> dict[str, Booleans]:
     keys = dict.fromkeys(k for p in parts for k in getattr(p, name))
-    return {
-        k: np.concatenate([getattr(p, name).get(k, np.zeros(p.count, dtype=bool)) for p in parts]) for k in keys
-    }
+    return {k: np.concatenate([getattr(p, name).get(k, np.zeros(p.count, dtype=bool)) for p in parts]) for k in keys}
 
 
 def provenance_schema(job: StageJob) -> pa.Schema:
@@ -181,7 +179,9 @@ def kept_schema(job: StageJob) -> pa.Schema:
     return pa.schema(fields)
 
 
-def provenance_columns(rows: Rows, job: StageJob, schema: pa.Schema, dropped_by: pa.Array | None = None) -> list[pa.Array]:
+def provenance_columns(
+    rows: Rows, job: StageJob, schema: pa.Schema, dropped_by: pa.Array | None = None
+) -> list[pa.Array]:
     """Return the provenance columns that `schema` names, in its order."""
     made: list[pa.Array] = []
     for name in schema.names:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fdf.histogram import Histogram
+from fdf.histogram import observe
 from fdf.operator import Columns, Evaluator, Expansion, Filter, Generator, Refiner, Score
 from fdf.plan.job import StageJob, Step
 from fdf.schema import ID
@@ -83,7 +83,7 @@ def _score(step: Step, parcel: Parcel, tally: Tally, caller: Caller) -> Rows:
     scores = dict(rows.scores)
     for name, column in named.items():
         values = rows.data.column(column)
-        tally.observe(column, Histogram.observe(values))
+        tally.observe(column, observe(values))
         scores[name] = values if values.type == pa.float32() else pc.cast(values, pa.float32(), safe=False)
     return replace(rows, scores=scores) if named else rows
 
@@ -115,7 +115,9 @@ def _refine(step: Step, parcel: Parcel, tally: Tally, caller: Caller) -> Rows:
 def _filter(step: Step, parcel: Parcel, tally: Tally, caller: Caller) -> Rows:
     operator: Filter = step.use.operator  # type: ignore[assignment]
     kept: list[Rows] = []
-    for outcome in caller.call(step.id, parcel.rows, lambda r: _judge(step, operator, r), batch_size=step.use.batch_size):
+    for outcome in caller.call(
+        step.id, parcel.rows, lambda r: _judge(step, operator, r), batch_size=step.use.batch_size
+    ):
         if isinstance(outcome, Failure):
             survivor = _fail(step, outcome, parcel, tally)
             if survivor is not None:
@@ -166,7 +168,9 @@ def _generate(step: Step, parcel: Parcel, tally: Tally, caller: Caller) -> Rows:
 
 def _expand(step: Step, parcel: Parcel, tally: Tally, caller: Caller, operator: Generator) -> Rows:
     parts: list[Rows] = []
-    for outcome in caller.call(step.id, parcel.rows, lambda r: _expanded(step, operator, r), batch_size=step.use.batch_size):
+    for outcome in caller.call(
+        step.id, parcel.rows, lambda r: _expanded(step, operator, r), batch_size=step.use.batch_size
+    ):
         if isinstance(outcome, Failure):
             survivor = _fail(step, outcome, parcel, tally)
             if survivor is not None:

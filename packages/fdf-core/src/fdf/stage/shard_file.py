@@ -98,7 +98,7 @@ class ShardFile:
     def begin(self) -> None:
         """Start the file even if no row comes."""
         self._file = _HashedFile(str(self._path))
-        stream = cast(BinaryIO, self._file)
+        stream = cast("BinaryIO", self._file)
         self._writer = self._sink.open(stream, self._sink.stored_schema(self._schema), constants=self._constants)
 
     def finish(self) -> None:

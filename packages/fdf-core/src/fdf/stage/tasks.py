@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import pyarrow.parquet as pq
 
+from fdf.fingerprint import sha256_hex
+from fdf.operator import Resources
 from fdf.plan.job import StageJob
 from fdf.plan.model import StagePlan
 from fdf.plan.task import SplitKey, StageRef, Task
-from fdf.fingerprint import sha256_hex
-from fdf.operator import Resources
 from fdf.sources.base import InputFile, Slice, Source
 from fdf.stage.shard_file import FileEntry
 from fdf.storage import open_store

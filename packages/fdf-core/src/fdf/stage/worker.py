@@ -17,7 +17,7 @@ from fdf.plan.task import StageRef, Task
 from fdf.stage.attempts import FIRST_PAUSE, TRANSIENT_TRIES, Caller
 from fdf.stage.blame import Attempt, Crumb
 from fdf.stage.committing import commit_task
-from fdf.stage.events import CancelToken, Emit, Event
+from fdf.stage.events import CancelToken, Emit, Event, EventKind
 from fdf.stage.reading import open_task
 from fdf.stage.receipt import Receipt
 from fdf.stage.segment import Parcel, run_segment
@@ -41,7 +41,9 @@ class Worker:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def run(
@@ -55,8 +57,11 @@ class Worker:
     ) -> None:
         """Bring a task to its receipt. Raises an FdfError for what the run cannot survive, `Cancelled` when asked."""
         job, store = self._prepare(task.stage)
-        where = {"stage": job.stage, "split": task.key.location}
-        emit(Event(kind="split_started", **where, data={"name": task.name, "attempt": attempt.number}))
+
+        def say(kind: EventKind, **data: object) -> None:
+            emit(Event(kind=kind, stage=job.stage, split=task.key.location, data={"name": task.name, **data}))
+
+        say("split_started", attempt=attempt.number)
         pause = FIRST_PAUSE
         for remaining in reversed(range(TRANSIENT_TRIES)):
             try:
@@ -65,11 +70,11 @@ class Worker:
             except TransientError as error:
                 if not remaining:
                     raise
-                emit(Event(kind="split_retried", **where, data={"name": task.name, "cause": str(error)}))
+                say("split_retried", cause=str(error))
                 if cancel.wait(pause):
                     cancel.raise_if_cancelled()
                 pause *= 2
-        emit(Event(kind="split_committed", **where, data={"name": task.name, **summary(receipt)}))
+        say("split_committed", **summary(receipt))
 
     def close(self) -> None:
         """Tear the operators down."""
@@ -132,9 +137,7 @@ def summary(receipt: Receipt) -> dict[str, object]:
     }
 
 
-def _watched(
-    parcels: Iterator[Parcel], task: Task, job: StageJob, emit: Emit, cancel: CancelToken
-) -> Iterator[Parcel]:
+def _watched(parcels: Iterator[Parcel], task: Task, job: StageJob, emit: Emit, cancel: CancelToken) -> Iterator[Parcel]:
     rows = size = 0
     last = time.monotonic()
     for parcel in parcels:
