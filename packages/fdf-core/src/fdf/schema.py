@@ -6,6 +6,7 @@ Provenance columns are plain types that datasets, Polars and DuckDB all read.
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -72,7 +73,7 @@ def plain_schema(schema: pa.Schema) -> pa.Schema:
     return pa.schema([plain_field(f) for f in schema])
 
 
-def row_bytes(batch: pa.RecordBatch) -> np.ndarray:
+def row_bytes(batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
     """Return about how many bytes each row holds (int64), from its logical values alone.
 
     The same row weighs the same in whatever batch or buffer layout it stands, so whatever is cut by these weights is
@@ -84,19 +85,25 @@ def row_bytes(batch: pa.RecordBatch) -> np.ndarray:
     return total
 
 
-def _array_bytes(array: pa.Array) -> np.ndarray:
+def _array_bytes(array: pa.Array) -> npt.NDArray[np.int64]:
     kind = array.type
     rows = len(array)
     if pa.types.is_dictionary(kind):
         return _array_bytes(array.dictionary_decode())
-    if pa.types.is_string(kind) or pa.types.is_binary(kind) or pa.types.is_large_string(kind) or pa.types.is_large_binary(kind):
+    if (
+        pa.types.is_string(kind)
+        or pa.types.is_binary(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_large_binary(kind)
+    ):
         lengths = pc.fill_null(pc.binary_length(array), 0)
-        return lengths.to_numpy(zero_copy_only=False).astype(np.int64) + 4
+        widths: npt.NDArray[np.int64] = lengths.to_numpy(zero_copy_only=False).astype(np.int64) + 4
+        return widths
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False).astype(np.int64)
         inner = np.concatenate([[0], np.cumsum(_array_bytes(array.flatten()))])
         ends = np.cumsum(lengths)
-        result: np.ndarray = inner[ends] - inner[ends - lengths] + 4
+        result: npt.NDArray[np.int64] = inner[ends] - inner[ends - lengths] + 4
         return result
     if pa.types.is_struct(kind):
         total = np.zeros(rows, dtype=np.int64)

@@ -244,7 +244,7 @@ def _marks(provenance: Provenance) -> tuple[str, ...]:
 
 
 def _options(sink: Sink) -> dict[str, Any]:
-    return {k: v for k, v in sorted(vars(sink).items())}
+    return dict(sorted(vars(sink).items()))
 
 
 def _operator_identity(use: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ which input columns are needed at all.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -66,58 +66,50 @@ def rejected_schema(input_schema: pa.Schema, steps: Sequence[Step]) -> pa.Schema
 
 
 def _resolve(use: OperatorUse, schema: pa.Schema, owners: dict[str, str], problems: list[Problem]) -> Step | None:
-    before = len(problems)
+    """Return one operator's step on this schema, or None after adding what is wrong with it to `problems`."""
     try:
         reads = tuple(use.operator.reads(schema))
         when = Predicate.compile(use.when) if use.when else None
         asked = reads + (when.columns_in(schema) if when else ())
         missing = [c for c in dict.fromkeys(asked) if c not in schema.names and c != ID]
-        for column in missing:
-            problems.append(_missing_column(use, column, schema))
         if missing:
+            problems += [_missing_column(use, c, schema) for c in missing]
             return None
-        writes = dict(use.operator.writes(schema))
+        declared = dict(use.operator.writes(schema))
     except FdfError as error:
-        problems.extend(error.problems)
+        problems += error.problems
         return None
-    if use.write_fields is not None:
-        for name in use.write_fields:
-            if name not in writes:
-                problems.append(_not_written(use, name, writes))
-        writes = {k: v for k, v in writes.items() if k in use.write_fields}
-    names = list(schema.names)
-    types = {f.name: f.type for f in schema}
-    for name, kind in writes.items():
-        if is_internal(name):
-            problems.append(
-                Problem(
-                    code="FDF312",
-                    message=f"`{use.id}` writes `{name}`, a name that is FDF's own",
-                    place=use.place,
-                    help="names that start with `__fdf__/` are reserved",
-                )
-            )
-        if kind is None:
-            if name in types:
-                names.remove(name)
-                del types[name]
-            continue
-        replaces = use.kind == "refiner" or getattr(use.operator, "expands", False)
-        if name in types and not replaces:
-            problems.append(_claimed_twice(use, name, owners.get(name)))
-        if name not in types:
-            names.append(name)
-        types[name] = kind
-        owners[name] = use.id
-    if len(problems) > before:
+    writes = {k: v for k, v in declared.items() if use.write_fields is None or k in use.write_fields}
+    found = [_not_written(use, n, declared) for n in use.write_fields or () if n not in declared]
+    found += [_reserved(use, n) for n in writes if is_internal(n)]
+    if use.kind != "refiner" and not getattr(use.operator, "expands", False):
+        found += [_claimed_twice(use, n, owners.get(n)) for n in writes if n in schema.names]
+    if found:
+        problems += found
         return None
+    owners |= {n: use.id for n, kind in writes.items() if kind is not None}
     return Step(
         use=use,
         reads=reads,
         writes=tuple(writes.items()),
         when=when,
         schema_in=schema,
-        schema_out=pa.schema([(n, types[n]) for n in names]),
+        schema_out=_after(schema, writes),
+    )
+
+
+def _after(schema: pa.Schema, writes: Mapping[str, pa.DataType | None]) -> pa.Schema:
+    """Return a schema with columns replaced in their place, removed (None), or added at the end."""
+    types = {f.name: f.type for f in schema} | dict(writes)
+    return pa.schema([(name, kind) for name, kind in types.items() if kind is not None])
+
+
+def _reserved(use: OperatorUse, name: str) -> Problem:
+    return Problem(
+        code="FDF312",
+        message=f"`{use.id}` writes `{name}`, a name that is FDF's own",
+        place=use.place,
+        help="names that start with `__fdf__/` are reserved",
     )
 
 

@@ -67,7 +67,7 @@ class Task:
     kind: TaskKind = "split"
     stage: StageRef
     inputs: tuple[Slice, ...]
-    resources: Resources = Resources()
+    resources: Resources = field(default_factory=Resources)
     after: tuple[str, ...] = ()
     position: str = ""
     limit: int | None = None

@@ -79,10 +79,10 @@ class RunResult:
 
     def to_polars(self) -> pl.DataFrame:
         """Return the dataset as a Polars frame, in the manifest's order."""
-        import polars
+        import polars as pl
 
-        frame = polars.from_arrow(self.to_arrow())
-        assert isinstance(frame, polars.DataFrame)
+        frame = pl.from_arrow(self.to_arrow())
+        assert isinstance(frame, pl.DataFrame)
         return frame
 
     def to_dataset(self) -> datasets.Dataset:

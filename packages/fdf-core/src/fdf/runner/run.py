@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fdf.errors import Cancelled, FdfError
-from fdf.hooks import Hooks, installed
+from fdf.hooks import installed
 from fdf.plan.compile import compile_plan, fdf_home
 from fdf.plan.model import Plan, StagePlan
 from fdf.registry import entries
@@ -87,115 +87,112 @@ def run_plan(
     plan: Plan, runner: Runner, *, on_event: Emit | None = None, cancel: CancelToken | None = None
 ) -> RunResult:
     """Run a plan's stages in order. What is committed stays committed, whatever happens to the rest."""
-    hooks = installed()
-    cancel = cancel or CancelToken()
-    run_id = plan.recipe.run_id
-    emit = _Announcer(hooks, run_id, on_event)
     runner.check(plan)
-    generation_floor = _last_generation(plan)
-    # Before anything is recorded: a directory that may not be written is a mistake of the recipe, not a failed run.
+    floor = _last_generation(plan)
     record = begin(plan, runner=runner.name)
-    record.generation = max(record.generation, generation_floor)
+    record.generation = max(record.generation, floor)
     record.save(plan.run_dir)
-    emit(Event(kind="run_started", data={"run_id": run_id, "stages": [s.name for s in plan.stages]}))
-    hooks.call("fdf_run_started", run_id=run_id, recipe=plan.recipe)
-    exit_code = EXIT_BUG
-    try:
-        result = _run_stages(plan, runner, record, emit, cancel, hooks)
-        exit_code = result.exit_code
-        record.status = "gates failed" if exit_code else "finished"
-        unpin(plan)
-        return result
-    except (Cancelled, KeyboardInterrupt):
-        record.status, exit_code = "interrupted", Cancelled.exit_code
-        raise
-    except FdfError as error:
-        record.status, record.error, exit_code = "failed", error.problems[0].message, error.exit_code
-        raise
-    except BaseException as error:
-        record.status, record.error = "failed", f"{type(error).__name__}: {error}"
-        raise
-    finally:
-        record.finished_at = now()
-        with suppress(OSError):
-            record.save(plan.run_dir)
-        emit(Event(kind="run_finished", data={"run_id": run_id, "status": record.status, "exit_code": exit_code}))
-        hooks.call("fdf_run_finished", run_id=run_id, exit_code=exit_code)
+    return _Run(plan, runner, record, on_event, cancel or CancelToken()).to_its_end()
 
 
-class _Announcer:
-    """Passes events on to whoever watches, and shard commits to plugins."""
+class _Run:
+    """One run of a plan: what its steps share."""
 
-    def __init__(self, hooks: Hooks, run_id: str, on_event: Emit | None) -> None:
-        self._hooks = hooks
-        self._run_id = run_id
+    def __init__(
+        self, plan: Plan, runner: Runner, record: RunRecord, on_event: Emit | None, cancel: CancelToken
+    ) -> None:
+        self._plan = plan
+        self._runner = runner
+        self._record = record
         self._on_event = on_event
+        self._cancel = cancel
+        self._hooks = installed()
+        self._done: list[StageResult] = []
 
-    def __call__(self, event: Event) -> None:
+    def to_its_end(self) -> RunResult:
+        """Run all stages; whatever happens, the record and everyone who listens learn how it ended."""
+        record, run_id = self._record, self._record.run_id
+        self._emit(Event(kind="run_started", data={"run_id": run_id, "stages": [s.name for s in self._plan.stages]}))
+        self._hooks.call("fdf_run_started", run_id=run_id, recipe=self._plan.recipe)
+        exit_code = EXIT_BUG
+        try:
+            for stage in self._plan.stages:
+                if self._run_and_tell(stage)["gates_failed"]:
+                    break
+            result = RunResult(run_id=run_id, run_dir=self._plan.run_dir, stages=tuple(self._done))
+            exit_code = result.exit_code
+            record.status = "gates failed" if exit_code else "finished"
+            unpin(self._plan)
+        except (Cancelled, KeyboardInterrupt):
+            record.status, exit_code = "interrupted", Cancelled.exit_code
+            raise
+        except FdfError as error:
+            record.status, record.error, exit_code = "failed", error.problems[0].message, error.exit_code
+            raise
+        except BaseException as error:
+            record.status, record.error = "failed", f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            record.finished_at = now()
+            with suppress(OSError):
+                record.save(self._plan.run_dir)
+            data = {"run_id": run_id, "status": record.status, "exit_code": exit_code}
+            self._emit(Event(kind="run_finished", data=data))
+            self._hooks.call("fdf_run_finished", run_id=run_id, exit_code=exit_code)
+        return result
+
+    def _emit(self, event: Event) -> None:
         if self._on_event is not None:
             self._on_event(event)
         if event.kind == "split_committed":
             receipt = {"split": event.split, **event.data}
-            self._hooks.call("fdf_shard_committed", run_id=self._run_id, stage=event.stage, receipt=receipt)
+            self._hooks.call("fdf_shard_committed", run_id=self._record.run_id, stage=event.stage, receipt=receipt)
 
-
-def _run_stages(
-    plan: Plan, runner: Runner, record: RunRecord, emit: Emit, cancel: CancelToken, hooks: Hooks
-) -> RunResult:
-    done: list[StageResult] = []
-    for stage in plan.stages:
-        cancel.raise_if_cancelled()
-        emit(Event(kind="stage_started", stage=stage.name, data={"root": stage.root}))
-        hooks.call("fdf_stage_started", run_id=record.run_id, stage=stage.name)
+    def _run_and_tell(self, stage: StagePlan) -> dict[str, Any]:
+        self._cancel.raise_if_cancelled()
+        run_id = self._record.run_id
+        self._emit(Event(kind="stage_started", stage=stage.name, data={"root": stage.root}))
+        self._hooks.call("fdf_stage_started", run_id=run_id, stage=stage.name)
         try:
-            manifest = _run_stage(plan, stage, runner, record, done, emit, cancel)
+            manifest = self._run_stage(stage)
         except FdfError as error:
-            emit(Event(kind="stage_failed", stage=stage.name, data={"error": error.problems[0].message}))
+            self._emit(Event(kind="stage_failed", stage=stage.name, data={"error": error.problems[0].message}))
             raise
-        done.append(StageResult(name=stage.name, root=stage.root, manifest=manifest))
-        record.committed[stage.name] = manifest["id"]
-        record.save(plan.run_dir)
-        data = {"id": manifest["id"], "counts": manifest["counts"], "gates_failed": manifest["gates_failed"]}
-        emit(Event(kind="stage_committed", stage=stage.name, data=data))
-        hooks.call("fdf_stage_committed", run_id=record.run_id, stage=stage.name, manifest=manifest)
-        if manifest["gates_failed"]:
-            break
-    return RunResult(run_id=record.run_id, run_dir=plan.run_dir, stages=tuple(done))
+        self._done.append(StageResult(name=stage.name, root=stage.root, manifest=manifest))
+        self._record.committed[stage.name] = manifest["id"]
+        self._record.save(self._plan.run_dir)
+        data = {k: manifest[k] for k in ("id", "counts", "gates_failed")}
+        self._emit(Event(kind="stage_committed", stage=stage.name, data=data))
+        self._hooks.call("fdf_stage_committed", run_id=run_id, stage=stage.name, manifest=manifest)
+        return manifest
+
+    def _run_stage(self, stage: StagePlan) -> dict[str, Any]:
+        started_at = now()
+        record = self._record
+        directory = StageDirectory(
+            stage,
+            run_id=record.run_id,
+            config_hash=record.config_hash,
+            generation=f"{record.run_id}.{record.generation}" if stage.mode == "overwrite" else "0",
+        )
+        before = self._done[-1].manifest if self._done else None
+        upstream = [FileEntry.from_json(f) for f in before["outputs"]] if before else None
+        tasks = stage_tasks(stage, directory.job, upstream, limit=self._plan.limit)
+        self._runner.run(directory.pending(tasks, self._emit), self._emit, self._cancel)
+        self._cancel.raise_if_cancelled()
+        return directory.commit(
+            {
+                "code_version": code_version(),
+                "recipe": self._plan.recipe.resolved,
+                "upstream": before["id"] if before else None,
+                "resources": {"runner": self._runner.name},
+                "started_at": started_at,
+                "finished_at": now(),
+            }
+        )
 
 
-def _run_stage(
-    plan: Plan,
-    stage: StagePlan,
-    runner: Runner,
-    record: RunRecord,
-    done: Sequence[StageResult],
-    emit: Emit,
-    cancel: CancelToken,
-) -> dict[str, Any]:
-    started_at = now()
-    directory = StageDirectory(
-        stage,
-        run_id=record.run_id,
-        config_hash=record.config_hash,
-        generation=f"{record.run_id}.{record.generation}" if stage.mode == "overwrite" else "0",
-    )
-    upstream = [FileEntry.from_json(f) for f in done[-1].manifest["outputs"]] if done else None
-    tasks = stage_tasks(stage, directory.job, upstream, limit=plan.limit)
-    runner.run(directory.pending(tasks, emit), emit, cancel)
-    cancel.raise_if_cancelled()
-    return directory.commit(
-        {
-            "code_version": record_code_version(),
-            "recipe": plan.recipe.resolved,
-            "upstream": done[-1].manifest["id"] if done else None,
-            "resources": {"runner": runner.name},
-            "started_at": started_at,
-            "finished_at": now(),
-        }
-    )
-
-
-def record_code_version() -> str:
+def code_version() -> str:
     """Return the version of FDF that is running."""
     from fdf import __version__
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -76,7 +77,7 @@ class Caller:
                 middle = (suspect.start + suspect.stop) // 2
                 cuts.update(self._index(rows, suspect.start, middle, suspect.stop))
         edges = sorted(cuts)
-        for start, stop in zip(edges, edges[1:], strict=False):
+        for start, stop in pairwise(edges):
             yield rows.slice(start, stop)
 
     @staticmethod
@@ -116,7 +117,7 @@ class Caller:
                     raise StageFailed(
                         Problem(
                             code="FDF422",
-                            message=f"`{operator_id}` met a fault that did not pass in {TRANSIENT_TRIES} tries: {error}",
+                            message=f"`{operator_id}` failed {TRANSIENT_TRIES} times with a transient fault: {error}",
                             help="run again when the cause is gone; what was committed is safe",
                         )
                     ) from error

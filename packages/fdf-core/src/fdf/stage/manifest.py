@@ -76,7 +76,7 @@ def check_budget(
     raise StageFailed(
         Problem(
             code="FDF430",
-            message=f"stage `{stage.name}`: {bad} of {counts['rows_in']} rows failed, more than the {budget:g} allowed: {listed}",
+            message=f"stage `{stage.name}`: {bad} of {counts['rows_in']} rows failed; {budget:g} may: {listed}",
             help=f"see {stage.root.rstrip('/')}/{stage.job.layout.quarantine}; "
             "raise `max_error_rate` or `min_errors` of the stage to accept them: nothing is run again for that",
         )

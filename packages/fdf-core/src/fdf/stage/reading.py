@@ -140,7 +140,7 @@ def _shard_rows(batch: pa.RecordBatch, job: StageJob, piece: Slice, position: in
     if SCORES in names:
         struct = batch.column(SCORES)
         scores = {f.name: a for f, a in zip(struct.type, struct.flatten(), strict=True)}
-    data = batch.select([n for n in job.input_schema.names]).replace_schema_metadata(None)
+    data = batch.select(job.input_schema.names).replace_schema_metadata(None)
     return Rows(
         data=data.cast(job.input_schema) if data.schema != job.input_schema else data,
         ordinals=np.empty(batch.num_rows, dtype=np.int64),

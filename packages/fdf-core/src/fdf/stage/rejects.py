@@ -32,7 +32,7 @@ def dropped_schema(job: StageJob) -> pa.Schema:
 
 
 def quarantine_schema(job: StageJob) -> pa.Schema:
-    """Return the schema of quarantined rows: provenance, where and why, the bytes of what could not be read, the row."""
+    """Return the schema of quarantined rows: provenance, where and why, unreadable bytes, the row."""
     marks = [pa.field(FAILED_IN, pa.string()), pa.field(ERROR, pa.string()), pa.field(RAW, pa.binary())]
     return pa.schema([*provenance_schema(job), *marks, *job.rejected_schema])
 

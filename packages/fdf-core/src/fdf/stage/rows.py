@@ -5,8 +5,9 @@ Provenance is kept in the cheapest form that holds it (numbers, masks) and becom
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -86,7 +87,7 @@ class Rows:
             lambda a: a.slice(start, stop - start), self.data.slice(start, stop - start), lambda a: a[start:stop]
         )
 
-    def _mapped(self, arrow, data, numpy) -> Rows:  # type: ignore[no-untyped-def]
+    def _mapped(self, arrow: Callable[[Any], Any], data: pa.RecordBatch, numpy: Callable[[Any], Any]) -> Rows:
         def optional(array: pa.Array | None) -> pa.Array | None:
             return None if array is None else arrow(array)
 

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from fdf.histogram import observe
 from fdf.operator import Columns, Evaluator, Expansion, Filter, Generator, Refiner, Score
-from fdf.plan.job import StageJob, Step
+from fdf.plan.job import Step
 from fdf.schema import ID
 from fdf.stage.attempts import Caller, Failure, OperatorMisbehaved, Success
 from fdf.stage.rows import Booleans, Integers, Rows, concat_batches, concat_rows
@@ -58,7 +58,6 @@ def run_segment(
     steps: Sequence[Step],
     parcels: Iterable[Parcel],
     *,
-    job: StageJob,
     caller: Caller,
 ) -> Iterator[Parcel]:
     """Run operators, which are set up, over parcels; the same parcels come out, in the same order."""

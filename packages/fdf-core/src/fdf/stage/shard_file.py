@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
@@ -35,9 +36,9 @@ class FileEntry:
 class _HashedFile:
     """A binary file that knows the sha256 of what went through it."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: Path) -> None:
         # The writer buffers whole pages itself.
-        self._file = open(path, "wb", buffering=0)  # noqa: SIM115 (closed by `close`)
+        self._file = path.open("wb", buffering=0)
         self.digest = hashlib.sha256()
         self.size = 0
         self.closed = False
@@ -97,7 +98,7 @@ class ShardFile:
 
     def begin(self) -> None:
         """Start the file even if no row comes."""
-        self._file = _HashedFile(str(self._path))
+        self._file = _HashedFile(self._path)
         stream = cast("BinaryIO", self._file)
         self._writer = self._sink.open(stream, self._sink.stored_schema(self._schema), constants=self._constants)
 

@@ -85,7 +85,7 @@ class Worker:
             if step.id in self._ready:
                 try:
                     step.use.operator.teardown()
-                except Exception:
+                except Exception:  # noqa: BLE001 (a plugin's mistake at the very end must not undo the run)
                     _LOG.exception("teardown of `%s` failed", step.id)
         self._ready.clear()
 
@@ -122,7 +122,7 @@ def run_split(
     """Compose `open_task`, `run_segment` and `commit_task` for a task whose segments share one placement."""
     opened = open_task(task, job)
     watched = _watched(opened.parcels, task, job, emit, cancel)
-    parcels = run_segment(job.steps, watched, job=job, caller=Caller(attempt, at))
+    parcels = run_segment(job.steps, watched, caller=Caller(attempt, at))
     return commit_task(task, job, parcels, store, inputs=opened.inputs, attempts=attempt.number)
 
 
