@@ -9,6 +9,9 @@ import pytest
 
 ROOT = Path(__file__).parent
 
+# Packages that tests install as a third party's, broken ones among them: not to be imported while collecting.
+collect_ignore_glob = ["tests/plugins/*"]
+
 
 def data_folder() -> Path:
     """Return where real data lies: `$FDF_TEST_DATA`, else beside the checkout."""
