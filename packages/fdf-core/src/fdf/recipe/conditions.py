@@ -32,6 +32,6 @@ def parse_gate(text: str) -> Gate:
 
 def check_condition(document: Document, steps: Steps, sql: str) -> None:
     """Check a row-wise SQL predicate; findings go to the document."""
-    from fdf.predicate import Predicate  # noqa: PLC0415 (polars: only recipes with a condition pay for it)
+    from fdf.predicate import Predicate
 
     document.attempt(steps, lambda: Predicate.compile(sql))

@@ -233,7 +233,8 @@ class _Builder:
         merges: list[yaml.Node] = []
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
-                self._add(key_node, steps, "FDF104", "a key must be plain text")
+                braces = 'write a template in quotes: "{{name}}"' if isinstance(key_node, yaml.MappingNode) else None
+                self._add(key_node, steps, "FDF104", "a key must be plain text", braces)
                 continue
             key = key_node.value
             if key == "<<" and not key_node.style:
@@ -321,11 +322,14 @@ class _Builder:
         """Return PyYAML's complaint as a finding."""
         mark = error.problem_mark or error.context_mark
         place = self._place(mark.line, mark.column) if mark is not None else None
-        hint = next(self._advice(error), None)
+        hint = next(self._advice(error, place.text if place else ""), None)
         return Problem(code="FDF101", message=f"not YAML: {error.problem or error.context}", place=place, hint=hint)
 
-    def _advice(self, error: yaml.MarkedYAMLError) -> Iterator[str]:
+    def _advice(self, error: yaml.MarkedYAMLError, line: str) -> Iterator[str]:
         said = error.problem or ""
+        begun = error.context_mark
+        if re.search(r":\s*\{\{", line):
+            yield 'write a template in quotes: "{{name}}"'
         if "\\t" in said:
             yield "indent with spaces, not tabs"
         if "mapping values are not allowed" in said:
@@ -334,3 +338,5 @@ class _Builder:
             yield "text that begins with `*` needs quotes"
         if "expected <block end>" in said or "could not find expected ':'" in said:
             yield "check the indentation, and that every quote and bracket is closed"
+        if begun is not None and error.problem_mark is not None and begun.line != error.problem_mark.line:
+            yield f"it belongs to what begins on line {begun.line + 1}"

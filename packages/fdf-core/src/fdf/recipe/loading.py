@@ -12,7 +12,7 @@ from fdf.errors import Problem, RecipeError
 from fdf.fingerprint import digest
 from fdf.recipe.build import Builder
 from fdf.recipe.document import Document, Steps, read_file, read_text
-from fdf.recipe.grammar import NAME
+from fdf.recipe.grammar import GRAMMAR, NAME
 from fdf.recipe.model import Recipe
 from fdf.recipe.overrides import override
 from fdf.recipe.redact import redact
@@ -67,7 +67,7 @@ def assemble(
     data = resolve(document, run_id=chosen)
     builder = Builder(document, base_dir, objects or {})
     given, stages, output = builder.input(data), builder.stages(data), builder.output(data)
-    if not data.get("stages") and "output" not in data:
+    if not data.get("stages") and "output" not in data and set(data) <= set(GRAMMAR["properties"]):
         document.add((), "FDF141", "nothing to do: the recipe has neither stages nor an output",
                      hint="add `stages:`, or `output:` to convert the input")  # fmt: skip
     if document.problems:

@@ -75,7 +75,7 @@ def distribution_of(module: str) -> tuple[str, str]:
 
 
 def _from_file(left: str, name: str, base_dir: Path) -> Found:
-    from fdf.functions import load_operator  # noqa: PLC0415 (needs pyarrow, and most recipes have no function)
+    from fdf.functions import load_operator
 
     path = Path(left) if Path(left).is_absolute() else base_dir / left
     declared = _operator_class(load_operator(path, name), f"{left}:{name}")
@@ -104,7 +104,7 @@ def _from_module(left: str, name: str) -> Found:
         )
     distribution, version = distribution_of(left)
     if not isinstance(found, type) and callable(found) and getattr(module, "__file__", None):
-        from fdf.functions import load_operator  # noqa: PLC0415 (as above)
+        from fdf.functions import load_operator
 
         found = load_operator(Path(str(module.__file__)), name)
     return Found(declared=_operator_class(found, f"{left}:{name}"), distribution=distribution, version=version)

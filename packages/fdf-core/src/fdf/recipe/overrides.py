@@ -15,6 +15,7 @@ does not know is an error like any other.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -48,7 +49,8 @@ class _Setter:
 
     def set(self, value: str) -> None:
         try:
-            parsed = read_value(value, file=OPTION)
+            # A template needs quotes in YAML, and the shell has eaten one pair already.
+            parsed = read_value(json.dumps(value) if value.startswith("{{") else value, file=OPTION)
             steps = self._walk()
         except RecipeError as error:
             for problem in error.problems:

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import fdf
 import pyarrow as pa
 import pyarrow.compute as pc
+
+import fdf
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,1 +1,0 @@
-"""Never reached: its package raises first."""
