@@ -5,9 +5,10 @@ import random
 
 import numpy as np
 import pytest
-from fdf.exactsum import ExactSum
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from fdf.exactsum import ExactSum
 
 doubles = st.floats(allow_nan=False, allow_infinity=False)
 int64 = st.integers(-(2**63), 2**63 - 1)

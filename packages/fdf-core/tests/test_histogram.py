@@ -6,10 +6,11 @@ import math
 import numpy as np
 import pyarrow as pa
 import pytest
-from fdf.fingerprint import canonical_json
-from fdf.histogram import Histogram, observe
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from fdf.fingerprint import canonical_json
+from fdf.histogram import Histogram, observe
 
 numbers = st.lists(st.none() | st.floats(), max_size=50)
 

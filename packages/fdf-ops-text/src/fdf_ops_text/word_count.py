@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from fdf.operator import Filter
 from fdf.verdict import Verdict, above, below
-from fdf_ops_text.words import word_counts
+from fdf_ops_text.words import require_text, word_counts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +37,11 @@ class WordCountFilter(Filter):
             raise ValueError("WordCountFilter has both bounds switched off: set min_words, max_words, or leave it out")
         if self.min_words is not None and self.max_words is not None and self.min_words > self.max_words:
             raise ValueError(f"min_words {self.min_words} is above max_words {self.max_words}: no document has both")
+
+    def writes(self, schema: pa.Schema) -> dict[str, pa.DataType | None]:
+        """Return no columns. Raises PlanError where `field` is no text."""
+        require_text(schema, self.field, operator="WordCountFilter")
+        return {}
 
     def verdict(self, batch: pa.RecordBatch) -> Verdict:
         """Drop texts of too few or too many words."""

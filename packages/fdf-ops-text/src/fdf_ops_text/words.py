@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from fdf.errors import PlanError, Problem
+
 _ASCII_SPACE = np.zeros(256, dtype=bool)
 _ASCII_SPACE[[0x09, 0x0A, 0x0B, 0x0C, 0x0D, 0x1C, 0x1D, 0x1E, 0x1F, 0x20]] = True
 
@@ -72,14 +74,41 @@ class TextBytes:
         return space
 
     @cached_property
-    def n_words(self) -> npt.NDArray[np.int64]:
-        """Per row: how many words it has."""
+    def heads(self) -> npt.NDArray[np.int64]:
+        """Where the rows that are not empty start."""
+        starts = self.offsets[:-1]
+        return starts[starts < self.offsets[1:]]
+
+    @cached_property
+    def word_starts(self) -> npt.NDArray[np.int64]:
+        """Where each word starts, in order."""
         starts = ~self.space
         starts[1:] &= self.space[:-1]
         # A row begins a word of its own even where the row before ended in the middle of one.
-        heads = self.offsets[:-1][self.offsets[:-1] < self.data.size]
-        starts[heads] = ~self.space[heads]
-        return self.per_row(starts)
+        starts[self.heads] = ~self.space[self.heads]
+        return np.flatnonzero(starts)
+
+    @cached_property
+    def word_ends(self) -> npt.NDArray[np.int64]:
+        """Where each word ends (the byte after it), in order."""
+        last = ~self.space
+        last[:-1] &= self.space[1:]
+        tails = self.offsets[1:][self.offsets[:-1] < self.offsets[1:]] - 1
+        last[tails] = ~self.space[tails]
+        return np.flatnonzero(last) + 1
+
+    @cached_property
+    def n_words(self) -> npt.NDArray[np.int64]:
+        """Per row: how many words it has."""
+        return self.count(self.word_starts)
+
+    @cached_property
+    def n_lines(self) -> npt.NDArray[np.int64]:
+        """Per row: how many lines it has. A line ends with a line feed or with the text."""
+        breaks = self.per_row(self.data == 0x0A)
+        filled = self.offsets[:-1] < self.offsets[1:]
+        breaks[filled] += self.data[self.offsets[1:][filled] - 1] != 0x0A
+        return breaks
 
     @cached_property
     def n_chars(self) -> npt.NDArray[np.int64]:
@@ -104,7 +133,11 @@ class TextBytes:
 
     def per_row(self, marks: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
         """Count the marked bytes of each row."""
-        return np.diff(np.searchsorted(np.flatnonzero(marks), self.offsets))
+        return self.count(np.flatnonzero(marks))
+
+    def count(self, places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Count the places (rising byte positions) that lie in each row."""
+        return np.diff(np.searchsorted(places, self.offsets))
 
     def column(self, values: npt.NDArray[np.generic], kind: pa.DataType) -> pa.Array:
         """Return one value per row as an Arrow column, null where the text is null."""
@@ -119,3 +152,19 @@ def word_counts(column: pa.Array) -> pa.Array:
     """
     text = TextBytes.of(column)
     return text.column(text.n_words, pa.int64())
+
+
+def require_text(schema: pa.Schema, field: str, *, operator: str) -> pa.DataType:
+    """Return the type of a text column. Raises PlanError where the column holds something else."""
+    kind = schema.field(field).type
+    values = kind.value_type if pa.types.is_dictionary(kind) else kind
+    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)
+    if not any(test(values) for test in tests):
+        raise PlanError(
+            Problem(
+                code="FDF225",
+                message=f"{operator} reads text, and the column `{field}` is {kind}",
+                help="set `field` to a column of text, or change this one with CastColumns first",
+            )
+        )
+    return kind
