@@ -1,0 +1,1 @@
+"""The command line: one small module per command, each imported when it is called. Nothing imports this room."""
