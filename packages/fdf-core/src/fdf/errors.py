@@ -138,7 +138,7 @@ class Cancelled(FdfError):
     """The run was interrupted; nothing half-done was committed."""
 
     exit_code = 130
-    default_code = "FDF430"
+    default_code = "FDF450"
 
 
 class TransientError(Exception):

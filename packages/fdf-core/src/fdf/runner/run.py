@@ -18,6 +18,7 @@ from fdf.registry import load as load_plugin
 from fdf.runner.contract import Runner
 from fdf.runner.record import RunRecord, begin, fresh_run_id, load_record, now, unpin
 from fdf.runner.result import RunResult, StageResult
+from fdf.stage.budget import Watch
 from fdf.stage.directory import StageDirectory
 from fdf.stage.events import CancelToken, Emit, Event
 from fdf.stage.shard_file import FileEntry
@@ -178,7 +179,14 @@ class _Run:
         before = self._done[-1].manifest if self._done else None
         upstream = [FileEntry.from_json(f) for f in before["outputs"]] if before else None
         tasks = stage_tasks(stage, directory.job, upstream, limit=self._plan.limit)
-        self._runner.run(directory.pending(tasks, self._emit), self._emit, self._cancel)
+        watch = Watch(stage, sum(f.rows for f in upstream) if upstream is not None else None)
+
+        def emit(event: Event) -> None:
+            self._emit(event)
+            if event.kind == "split_committed":
+                watch.committed(event.data)
+
+        self._runner.run(directory.pending(tasks, self._emit), emit, self._cancel)
         self._cancel.raise_if_cancelled()
         return directory.commit(
             {

@@ -96,6 +96,7 @@ def commit_task(
             attempts=attempts,
         )
     finally:
+        drops.discard()
         for file in (kept, dropped, failed):
             file.discard()
     reach("shard-placed")

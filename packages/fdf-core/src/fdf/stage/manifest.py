@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
-from fdf.errors import Problem, StageFailed
 from fdf.fingerprint import digest
 from fdf.operator import Evaluator
 from fdf.plan.compile import FORMAT, encode_schema
 from fdf.plan.job import StageJob
 from fdf.plan.model import StagePlan
 from fdf.schema import OPERATOR_VERSIONS
+from fdf.stage.budget import check_budget
 from fdf.stage.receipt import COUNTS, Receipt
 from fdf.stage.rows import kept_schema
 from fdf.stage.shard_file import FileEntry
@@ -54,33 +54,6 @@ def fold(stage: StagePlan, receipts: Sequence[Receipt]) -> tuple[dict[str, int],
         for operator_id, tally in receipt.tallies.items():
             tallies[operator_id].add(tally, operators[operator_id])
     return counts, tallies
-
-
-def check_budget(
-    stage: StagePlan, receipts: Sequence[Receipt], counts: dict[str, int], tallies: dict[str, Tally]
-) -> None:
-    """Raise StageFailed, with the top causes, where more rows were quarantined than the stage allows."""
-    budget = max(stage.min_errors, stage.max_error_rate * counts["rows_in"])
-    bad = counts["rows_quarantined"]
-    if bad <= budget:
-        return
-    causes: dict[str, int] = {}
-    for receipt in receipts:
-        for cause, n in receipt.read_errors.items():
-            causes[f"reading: {cause}"] = causes.get(f"reading: {cause}", 0) + n
-    for operator_id, tally in tallies.items():
-        for cause, n in tally.causes.items():
-            causes[f"{operator_id}: {cause}"] = causes.get(f"{operator_id}: {cause}", 0) + n
-    top = sorted(causes.items(), key=lambda c: -c[1])[:3]
-    listed = "; ".join(f"{n} x {cause}" for cause, n in top)
-    raise StageFailed(
-        Problem(
-            code="FDF430",
-            message=f"stage `{stage.name}`: {bad} of {counts['rows_in']} rows failed; {budget:g} may: {listed}",
-            help=f"see {stage.root.rstrip('/')}/{stage.job.layout.quarantine}; "
-            "raise `max_error_rate` or `min_errors` of the stage to accept them: nothing is run again for that",
-        )
-    )
 
 
 def evaluations(stage: StagePlan, tallies: dict[str, Tally]) -> tuple[dict[str, Any], list[str]]:

@@ -14,7 +14,7 @@ from fdf.fingerprint import sha256_hex
 from fdf.plan.job import StageJob
 from fdf.plan.task import Task
 from fdf.schema import GENERATED_BY, ID, REFINED_BY, SCORES, SOURCE, TAGS, row_bytes
-from fdf.sources.base import Reject, Slice, SourceBatch
+from fdf.sources.base import Reject, Slice, Source, SourceBatch
 from fdf.stage.crashpoints import reach
 from fdf.stage.rows import Rows
 from fdf.stage.segment import Parcel, Quarantined
@@ -33,6 +33,8 @@ class InputCount:
     version: str
     bytes: int
     rows: int = 0
+    error: str | None = None
+    """Why the file, or the rest of it, was skipped (`on_bad_file: skip`)."""
 
 
 @dataclass
@@ -68,7 +70,7 @@ def _source_chunks(task: Task, job: StageJob, opened: OpenTask) -> Iterator[_Chu
     for piece in task.inputs:
         count = _counted(piece, opened)
         prefix = sha256_hex(f"{job.source_name}\0{piece.file.path}")[:16]
-        for batch in source.read(piece, schema=physical):
+        for batch in _unless_bad(source.read(piece, schema=physical), source, count):
             rows = Rows(
                 data=_renamed(batch, job),
                 ordinals=np.empty(len(batch.positions), dtype=np.int64),
@@ -76,6 +78,16 @@ def _source_chunks(task: Task, job: StageJob, opened: OpenTask) -> Iterator[_Chu
                 positions=batch.positions,
             )
             yield _Chunk(rows, batch.rejects, count)
+
+
+def _unless_bad(batches: Iterator[SourceBatch], source: Source, count: InputCount) -> Iterator[SourceBatch]:
+    """Pass batches on; under `on_bad_file: skip` an unreadable rest of a file is noted and left out."""
+    try:
+        yield from batches
+    except BadFile as error:
+        if source.on_bad_file == "fail":
+            raise
+        count.error = error.problems[0].message
 
 
 def _renamed(batch: SourceBatch, job: StageJob) -> pa.RecordBatch:

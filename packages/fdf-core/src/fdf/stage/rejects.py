@@ -6,7 +6,9 @@ how rows were cut into batches.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +24,7 @@ from fdf.stage.segment import Dropped, Quarantined
 from fdf.stage.shard_file import ShardFile
 
 SAMPLE_SIZE = 100
+HELD_BYTES = 32 << 20
 
 
 def dropped_schema(job: StageJob) -> pa.Schema:
@@ -45,7 +48,7 @@ class DropWriter:
         self._job = job
         self._schema = dropped_schema(job)
         self._sample = _Sample(key=xxhash.xxh3_64_intdigest(key.location.encode(), seed=job.seed & (2**64 - 1)))
-        self._held: list[pa.RecordBatch] = []
+        self._held = _Held(file.beside("held"))
 
     def write(self, dropped: list[Dropped]) -> None:
         """Take the rows that one batch lost."""
@@ -62,10 +65,9 @@ class DropWriter:
             self._file.write(_beside(marks, own.take(pa.array(order)), self._schema))
             return
         # Which rows are in the sample is known at the end of the split only; until then the narrow part is held.
-        base = sum(b.num_rows for b in self._held)
-        self._held.append(marks)
         numbers = np.empty(len(order), dtype=np.int64)
-        numbers[order] = base + np.arange(len(order))
+        numbers[order] = self._held.rows + np.arange(len(order))
+        self._held.add(marks)
         start = 0
         for d in dropped:
             stop = start + d.rows.count
@@ -74,14 +76,21 @@ class DropWriter:
 
     def finish(self) -> None:
         """Write what had to wait for the end of the split."""
-        if not self._held:
+        if not self._held.rows:
             return
-        marks = concat_batches(self._held)
         numbers, rows = self._sample.chosen(self._job.rejected_schema)
-        where = np.full(marks.num_rows, -1, dtype=np.int64)
+        where = np.full(self._held.rows, -1, dtype=np.int64)
         where[numbers] = np.arange(len(numbers))
-        indices = pa.array(where, mask=where < 0)
-        self._file.write(_beside(marks, rows.take(indices), self._schema))
+        done = 0
+        for marks in self._held.batches():
+            here = where[done : done + marks.num_rows]
+            own = rows.take(pa.array(here, mask=here < 0))
+            self._file.write(_beside(marks, own, self._schema))
+            done += marks.num_rows
+
+    def discard(self) -> None:
+        """Remove what was held aside."""
+        self._held.discard()
 
     def _marks(self, dropped: Dropped) -> pa.RecordBatch:
         schema = provenance_schema(self._job)
@@ -89,6 +98,47 @@ class DropWriter:
         columns = provenance_columns(dropped.rows, self._job, schema, dropped_by=by)
         names = [*schema.names, DROP_REASON, DROP_EVIDENCE]
         return pa.RecordBatch.from_arrays([*columns, dropped.reasons, dropped.evidence], names=names)
+
+
+class _Held:
+    """Batches that wait, in memory up to a bound and then in a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._batches: list[pa.RecordBatch] = []
+        self._bytes = 0
+        self._writer: pa.RecordBatchStreamWriter | None = None
+        self.rows = 0
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        self._batches.append(batch)
+        self._bytes += batch.nbytes
+        self.rows += batch.num_rows
+        if self._bytes > HELD_BYTES:
+            self._spill()
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield everything, in the order in which it came."""
+        if self._writer is not None:
+            self._writer.close()
+            with pa.OSFile(str(self._path)) as file:
+                yield from pa.ipc.open_stream(file)
+        yield from self._batches
+
+    def discard(self) -> None:
+        self._batches.clear()
+        if self._writer is not None:
+            self._writer.close()
+            self._path.unlink(missing_ok=True)
+
+    def _spill(self) -> None:
+        if self._writer is None:
+            options = pa.ipc.IpcWriteOptions(compression="lz4")
+            self._writer = pa.ipc.new_stream(str(self._path), self._batches[0].schema, options=options)
+        for batch in self._batches:
+            self._writer.write_batch(batch)
+        self._batches.clear()
+        self._bytes = 0
 
 
 @dataclass

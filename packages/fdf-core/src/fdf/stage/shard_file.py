@@ -86,6 +86,10 @@ class ShardFile:
         self._writer: ShardWriter | None = None
         self.rows = 0
 
+    def beside(self, suffix: str) -> Path:
+        """Return a name for a scratch file that belongs to this one."""
+        return self._path.with_suffix(f".{suffix}")
+
     def write(self, batch: pa.RecordBatch) -> None:
         """Append rows."""
         if not batch.num_rows:
