@@ -52,12 +52,18 @@ class Crew:
         self._wind_down(TEARDOWN_GRACE, cancel=False)
 
     def close(self) -> None:
-        """Kill every worker that is left."""
-        self._nursery.close()
+        """Kill every worker that is left; return when none lives."""
+        self._selector.close()
         for member in self._members:
             member.line.close()
-        self._members.clear()
-        self._selector.close()
+            self._nursery.kill(member.child)
+        deadline = time.monotonic() + CANCEL_GRACE
+        while self._members and time.monotonic() < deadline:
+            ended = [end.child for end in self._nursery.ends()]
+            self._members = [m for m in self._members if m.child not in ended]
+            time.sleep(SOON)
+        if self._members:
+            self._nursery.close()
 
     def _run(self, source: Iterator[Task], cancel: CancelToken) -> None:
         drawn_all = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import weakref
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -46,10 +47,12 @@ class LocalRunner:
         if workers is not None and workers < 1:
             raise PlanError(f"{workers} workers cannot run anything", help="ask for 1 or more, for example --workers 4")
         self.workers = workers or usable_cpus()
-        self._device = device
         self._memory_per_worker = memory_per_worker or int(usable_memory() * MEMORY_SHARE / self.workers)
         self._stall_after = stall_after
-        self._start: StartMethod = start or ("fork" if sys.platform == "linux" else "spawn")
+        start = start or ("fork" if sys.platform == "linux" else "spawn")
+        self._nursery: Nursery = (ForkNursery if start == "fork" else SpawnNursery)(device=device)
+        # What workers are forked from stays for the next stage, and goes with the runner.
+        self._close = weakref.finalize(self, self._nursery.close)
 
     def check(self, plan: Plan) -> None:
         """Refuse a platform without POSIX processes, and operators that want more memory than the machine has."""
@@ -72,9 +75,8 @@ class LocalRunner:
 
     def run(self, tasks: Iterable[Task], emit: Emit, cancel: CancelToken) -> None:
         """Run every task; return when all are committed and every worker has ended."""
-        nursery: Nursery = (ForkNursery if self._start == "fork" else SpawnNursery)(device=self._device)
         crew = Crew(
-            nursery,
+            self._nursery,
             size=self.workers,
             memory_per_worker=self._memory_per_worker,
             stall_after=self._stall_after,
@@ -82,5 +84,8 @@ class LocalRunner:
         )
         try:
             crew.run(tasks, cancel)
-        finally:
+        except BaseException:
             crew.close()
+            self._nursery.close()
+            raise
+        crew.close()
