@@ -176,6 +176,8 @@ class _Run:
             config_hash=record.config_hash,
             generation=f"{record.run_id}.{record.generation}" if stage.mode == "overwrite" else "0",
         )
+        for message in directory.warnings:
+            self._emit(Event(kind="warning", stage=stage.name, data={"message": message}))
         before = self._done[-1].manifest if self._done else None
         upstream = [FileEntry.from_json(f) for f in before["outputs"]] if before else None
         tasks = stage_tasks(stage, directory.job, upstream, limit=self._plan.limit)

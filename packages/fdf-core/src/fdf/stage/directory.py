@@ -21,7 +21,7 @@ from fdf.plan.task import SplitKey, Task
 from fdf.schema import OPERATOR_VERSIONS
 from fdf.stage.crashpoints import reach
 from fdf.stage.events import Emit, Event
-from fdf.stage.manifest import build, manifest_files, to_bytes
+from fdf.stage.manifest import build, manifest_files, operator_sources, to_bytes
 from fdf.stage.receipt import Receipt
 from fdf.stage.rows import kept_schema
 from fdf.stage.shard_file import FileEntry, ShardFile
@@ -50,6 +50,7 @@ class StageDirectory:
         self._tag = found[1] if found else None
         self.previous: dict[str, Any] | None = json.loads(found[0]) if found else None
         self._refuse_foreign()
+        self.warnings = self._warnings()
         self._done = self._find_done()
 
     def pending(self, tasks: Iterable[Task], emit: Emit) -> Iterator[Task]:
@@ -92,6 +93,24 @@ class StageDirectory:
         self._clean(committed, receipts)
         reach("files-removed")
         return committed
+
+    def _warnings(self) -> list[str]:
+        """Return what a user should know before this stage runs."""
+        found = []
+        if not self.store.probe():
+            found.append(
+                f"{self.stage.root} cannot refuse a second writer (no conditional writes): "
+                "this run must be the only one that writes there"
+            )
+        if self.previous is not None and self.previous.get("generation") == self._generation:
+            known = self.previous.get("operator_sources", {})
+            for operator_id, source in operator_sources(self.stage).items():
+                if known.get(operator_id) not in (None, source):
+                    found.append(
+                        f"the code of `{operator_id}` changed under one version: what is committed stays as it was; "
+                        "raise the operator's `version` to run it again"
+                    )
+        return found
 
     def _refuse_foreign(self) -> None:
         stage, found = self.stage, self.previous

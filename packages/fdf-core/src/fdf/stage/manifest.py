@@ -6,6 +6,7 @@ Its observed part says how it came to be.
 
 from __future__ import annotations
 
+import inspect
 import json
 import platform
 import sys
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
-from fdf.fingerprint import digest
+from fdf.fingerprint import digest, sha256_hex
 from fdf.operator import Evaluator
 from fdf.plan.compile import FORMAT, encode_schema
 from fdf.plan.job import StageJob
@@ -140,6 +141,7 @@ def build(
         "seconds": seconds,
         "retries": retries,
         "environment": environment(stage),
+        "operator_sources": operator_sources(stage),
         **observed,
     }
 
@@ -180,6 +182,18 @@ def environment(stage: StagePlan) -> dict[str, Any]:
         "distributions": distributions,
         "devices": [],
     }
+
+
+def operator_sources(stage: StagePlan) -> dict[str, str]:
+    """Return a digest of each operator class's source, to notice a change that its version does not tell."""
+    found = {}
+    for step in stage.job.steps:
+        try:
+            found[step.id] = sha256_hex(inspect.getsource(type(step.use.operator)))[:16]
+        except (OSError, TypeError):
+            # Made at a prompt or by a decorator: there is no source to look at.
+            continue
+    return found
 
 
 def to_bytes(manifest: dict[str, Any]) -> bytes:

@@ -33,6 +33,8 @@ class InputCount:
     version: str
     bytes: int
     rows: int = 0
+    extra_columns: tuple[str, ...] = ()
+    """Columns that the stage's fixed schema does not have, left out (`extra_columns: drop`)."""
     error: str | None = None
     """Why the file, or the rest of it, was skipped (`on_bad_file: skip`)."""
 
@@ -71,6 +73,7 @@ def _source_chunks(task: Task, job: StageJob, opened: OpenTask) -> Iterator[_Chu
         count = _counted(piece, opened)
         prefix = sha256_hex(f"{job.source_name}\0{piece.file.path}")[:16]
         for batch in _unless_bad(source.read(piece, schema=physical), source, count):
+            count.extra_columns = tuple(sorted({*count.extra_columns, *batch.extra_columns}))
             rows = Rows(
                 data=_renamed(batch, job),
                 ordinals=np.empty(len(batch.positions), dtype=np.int64),

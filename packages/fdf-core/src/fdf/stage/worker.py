@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import tempfile
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -100,13 +100,19 @@ class Worker:
                     Context(
                         operator_id=step.id,
                         seed=self._job.seed,
-                        cache_dir=Path(tempfile.gettempdir()),
+                        cache_dir=cache_dir(),
                         device=self._device,
                         logger=_LOG.getChild(step.id),
                     )
                 )
                 self._ready.append(step.id)
         return self._job, self._store
+
+
+def cache_dir() -> Path:
+    """Return where operators may keep what is dear to make again: `$FDF_CACHE`, else the user's cache folder."""
+    asked = os.environ.get("FDF_CACHE")
+    return Path(asked) if asked else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "fdf"
 
 
 def run_split(
