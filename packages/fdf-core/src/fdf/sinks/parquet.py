@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from fdf.errors import PlanError
 from fdf.schema import ID, plain_schema
 from fdf.sinks.base import ShardWriter, Sink
-from fdf.sinks.row_groups import RowGroups
+from fdf.sinks.row_groups import RowGroups, batch_with, schema_with
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +55,7 @@ class ParquetSink(Sink):
 class _ParquetWriter:
     def __init__(self, sink: ParquetSink, stream: BinaryIO, schema: pa.Schema, constants: dict[str, str]) -> None:
         self._constants = constants
-        narrow, schema = schema, pa.schema([*schema, *(pa.field(n, pa.string()) for n in constants)])
-        self._schema = schema
+        narrow, schema = schema, schema_with(schema, constants)
         level = 3 if sink.compression == "zstd" and sink.compression_level is None else sink.compression_level
         # Ids share long prefixes, so deltas make them nearly free. A dictionary of images or audio is wasted work.
         deltas = {f.name: "DELTA_BYTE_ARRAY" for f in schema if f.name == ID and f.type == pa.string()}
@@ -76,17 +75,18 @@ class _ParquetWriter:
         )
 
     def write(self, batch: pa.RecordBatch) -> None:
+        """Append rows; they are written when their group is full."""
         for group in self._groups.add(batch):
             self._write(group)
 
     def close(self) -> None:
+        """Write what is left and the footer."""
         for group in self._groups.rest():
             self._write(group)
         self._writer.close()
 
     def _write(self, group: pa.RecordBatch) -> None:
-        same = [pa.repeat(pa.scalar(v, pa.string()), group.num_rows) for v in self._constants.values()]
-        table = pa.Table.from_arrays([*group.columns, *same], schema=self._schema)
+        table = pa.Table.from_batches([batch_with(group, self._constants)])
         self._writer.write_table(table, row_group_size=group.num_rows)
 
 

@@ -26,6 +26,19 @@ def as_plain(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
+def schema_with(schema: pa.Schema, constants: dict[str, str]) -> pa.Schema:
+    """Return a schema with a further string column for each constant."""
+    return pa.schema([*schema, *(pa.field(name, pa.string()) for name in constants)])
+
+
+def batch_with(batch: pa.RecordBatch, constants: dict[str, str]) -> pa.RecordBatch:
+    """Return a batch with each constant in every row of a further column."""
+    if not constants:
+        return batch
+    same = [pa.repeat(pa.scalar(value, pa.string()), batch.num_rows) for value in constants.values()]
+    return pa.RecordBatch.from_arrays([*batch.columns, *same], schema=schema_with(batch.schema, constants))
+
+
 class RowGroups:
     """Collects rows; gives a group back whenever its bytes reach `max_bytes` or its rows `max_rows`.
 
