@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -88,7 +89,8 @@ class Predicate:
     """A condition on one row. It holds the SQL only, so it pickles anywhere and is parsed where it runs.
 
     A column whose name is no plain word is written in double quotes: ``"eval.x" > 0.5``, ``"__fdf__/id" LIKE 'a%'``.
-    Where rows have no column `modality`, the name stands for what the row holds: see `modality`.
+    Where rows have no column `modality`, the name stands for what the row holds: see `modality`. NaN counts as larger
+    than any number, as Polars has it.
 
     >>> import pyarrow as pa
     >>> p = Predicate.compile("length(text) > 3 and lang in ('en', 'de')")
@@ -141,7 +143,7 @@ class Predicate:
         frame = pl.from_arrow(self._inputs(batch))
         try:
             # Beside a column of the table a constant condition is as long as the batch.
-            query = f"SELECT ({self.sql}\n) AS mask, {_ROW} FROM {_TABLE}"  # noqa: S608 (nothing but this table is there)
+            query = f"SELECT ({self.sql}) AS mask, {_ROW} FROM {_TABLE}"  # noqa: S608 (nothing but this table is there)
             result = pl.SQLContext({_TABLE: frame}).execute(query, eager=True)["mask"]
         except PolarsError as error:
             raise PlanError(self._mismatch(batch.schema, str(error))) from error
@@ -192,17 +194,17 @@ def modality(batch: pa.RecordBatch) -> pa.StringArray:
     >>> modality(pa.record_batch({"text": ["a", None, "b"], "image": [None, b"x", b"y"]})).to_pylist()
     ['text', 'image', 'image_text']
     """
-    words = [
-        pc.if_else(pc.is_valid(batch.column(name)), pa.scalar(name), pa.scalar(None, pa.string()))
-        for name in MODALITY_COLUMNS
-        if name in batch.schema.names
-    ]
-    if not words:
-        return pa.nulls(batch.num_rows, pa.string())
-    joined = pc.binary_join_element_wise(*words, "_", null_handling="skip")
-    return pc.if_else(pc.equal(joined, ""), pa.scalar(None, pa.string()), joined)
+    held = np.zeros(batch.num_rows, dtype=np.int8)
+    for bit, name in enumerate(MODALITY_COLUMNS):
+        if name in batch.schema.names:
+            held |= batch.column(name).is_valid().to_numpy(zero_copy_only=False).astype(np.int8) << bit
+    return _MODALITIES.take(pa.array(held))
 
 
+_MODALITIES = pa.array(
+    ["_".join(n for bit, n in enumerate(MODALITY_COLUMNS) if held >> bit & 1) or None for held in range(16)],
+    pa.string(),
+)
 _TABLE = "fdf_rows_of_this_batch"
 _ROW = "fdf_row_of_this_batch"
 
@@ -273,9 +275,9 @@ def _check_brackets(sql: str, tokens: list[_Token]) -> None:
 
 def _parse(sql: str) -> None:
     try:
-        pl.sql_expr(f"({sql}\n)")
+        pl.sql_expr(f"({sql})")
     except (SQLSyntaxError, SQLInterfaceError) as error:
-        raise _refusal(sql, "FDF220", str(error).splitlines()[0]) from error
+        raise _refusal(sql, "FDF220", " ".join(str(error).split())) from error
     except PolarsError:
         # It parses, but cannot be resolved without the columns' types: `check` and `mask` do that.
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -49,6 +50,8 @@ class ThresholdFilter(Filter):
         for one, other in (("gt", "ge"), ("lt", "le")):
             if getattr(self, one) is not None and getattr(self, other) is not None:
                 raise ValueError(f"ThresholdFilter takes `{one}` or `{other}`, not both")
+        if not all(math.isfinite(b) for b in bounds if isinstance(b, float)):
+            raise ValueError("a bound of ThresholdFilter is infinite or no number: leave it out")
         if self.in_ is not None and not self.in_:
             raise ValueError("`in` of ThresholdFilter is empty: it would drop every row; give it one value at least")
 
@@ -77,27 +80,60 @@ class ThresholdFilter(Filter):
         values = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
         return {
             "null": Rule(pc.is_null(values), values) if self.nulls == "drop" else None,
-            "below_min": _unless(pc.greater, values, "gt", self.gt) or _unless(pc.greater_equal, values, "ge", self.ge),
-            "above_max": _unless(pc.less, values, "lt", self.lt) or _unless(pc.less_equal, values, "le", self.le),
-            "not_equal": _unless(pc.equal, values, "eq", self.eq),
+            "below_min": _unless(values, "gt", self.gt) or _unless(values, "ge", self.ge),
+            "above_max": _unless(values, "lt", self.lt) or _unless(values, "le", self.le),
+            "not_equal": _unless(values, "eq", self.eq),
             "not_in": self._not_in(values),
         }
 
     def _not_in(self, values: pa.Array) -> Rule | None:
         if self.in_ is None:
             return None
-        found = pc.is_in(values, value_set=pa.array(self.in_).cast(values.type))
+        wanted = pa.array(self.in_)
+        found = pc.is_in(values, value_set=wanted if pa.types.is_null(values.type) else wanted.cast(values.type))
         # `is_in` calls a null absent; it is judged by `nulls` alone.
         return Rule(pc.and_(pc.is_valid(values), pc.invert(found)), values, {"in": list(self.in_)})
 
 
 _BOUNDS = ("gt", "ge", "lt", "le", "eq", "in")
+_COMPARE: dict[str, Callable[[Any, Any], Any]] = {
+    "gt": pc.greater,
+    "ge": pc.greater_equal,
+    "lt": pc.less,
+    "le": pc.less_equal,
+    "eq": pc.equal,
+}
 
 
-def _unless(compare: Callable[[Any, Any], Any], values: pa.Array, name: str, bound: Value | None) -> Rule | None:
+def _unless(values: pa.Array, name: str, bound: Value | None) -> Rule | None:
     """Break where the comparison does not hold, so that NaN, for which none holds, is dropped."""
     if bound is None:
         return None
-    # A float32 score of 0.7 should meet `ge: 0.7`, although as a double it is a little less.
-    limit = pa.scalar(bound).cast(values.type) if pa.types.is_floating(values.type) else pa.scalar(bound)
-    return Rule(pc.invert(compare(values, limit)), values, {name: bound})
+    number = isinstance(bound, (int, float)) and not isinstance(bound, bool)
+    if number and pa.types.is_integer(values.type):
+        holds = _compare_integers(values, name, float(bound) if isinstance(bound, float) else int(bound))
+    elif number and pa.types.is_floating(values.type):
+        # A float32 score of 0.7 should meet `ge: 0.7`, although as a double it is a little less.
+        holds = _COMPARE[name](values, pa.scalar(float(bound)).cast(values.type))
+    else:
+        holds = _COMPARE[name](values, pa.scalar(bound))
+    return Rule(pc.invert(holds), values, {name: bound})
+
+
+def _compare_integers(values: pa.Array, name: str, bound: float) -> pa.Array:
+    """Compare exactly: Arrow would turn integers into doubles for the sake of 0.5, and fails beyond 2**53."""
+    limit = math.floor(bound) if name in {"gt", "le", "eq"} else math.ceil(bound)
+    bits = values.type.bit_width
+    signed = pa.types.is_signed_integer(values.type)
+    lowest, highest = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+    if name == "eq" and limit != bound:
+        always: bool | None = False
+    elif limit < lowest:
+        always = name in {"gt", "ge"}
+    elif limit > highest:
+        always = name in {"lt", "le"}
+    else:
+        always = None
+    if always is None:
+        return _COMPARE[name](values, pa.scalar(limit, values.type))
+    return pc.if_else(pc.is_valid(values), pa.scalar(always), pa.scalar(None, pa.bool_()))
