@@ -69,37 +69,35 @@ class Hooks:
     """The plugins of one process."""
 
     def __init__(self) -> None:
-        self._manager = pluggy.PluginManager("fdf")
-        self._manager.add_hookspecs(Specification)
+        # One manager each, because pluggy stops at the first implementation that raises.
+        self._plugins: dict[str, pluggy.PluginManager] = {}
 
     def register(self, plugin: object, *, name: str) -> None:
         """Add a plugin. One whose functions do not match the hooks is logged as a warning and left out."""
+        manager = pluggy.PluginManager("fdf")
+        manager.add_hookspecs(Specification)
         try:
-            self._manager.register(plugin, name=name)
-            self._manager.check_pending()
+            manager.register(plugin, name=name)
+            manager.check_pending()
         except Exception as error:  # noqa: BLE001 - a plugin's mistake must not stop a run
-            if self._manager.has_plugin(name):
-                self._manager.unregister(name=name)
             log.warning("plugin %s is left out: %s", name, error)
+            return
+        self._plugins[name] = manager
 
     def names(self) -> list[str]:
         """List the registered plugins."""
-        return sorted(name for name, _ in self._manager.list_name_plugin())
+        return sorted(self._plugins)
 
     def call(self, hook: str, /, **arguments: Any) -> list[Any]:
-        """Call one hook in every plugin and return what they answered, Nones left out.
+        """Call one hook in every plugin, in the order of their names, and return what they answered, Nones left out.
 
         An implementation that raises is logged as a warning that names its plugin; the others still run.
         """
         answers: list[Any] = []
-        everyone = self._manager.get_plugins()
-        for name, plugin in self._manager.list_name_plugin():
-            if plugin is None:
-                continue
-            # One at a time: pluggy stops at the first exception.
-            alone = self._manager.subset_hook_caller(hook, everyone - {plugin})
+        for name in self.names():
+            implementation = getattr(self._plugins[name].hook, hook)
             try:
-                answers += alone(**arguments)
+                answers += implementation(**arguments)
             except Exception as error:
                 log.warning("plugin %s failed in %s: %s: %s", name, hook, type(error).__name__, error)
                 log.debug("plugin %s failed in %s", name, hook, exc_info=True)

@@ -30,6 +30,8 @@ from fdf.recipe.model import (
 from fdf.recipe.sizes import parse_size
 
 RESERVED_STAGES = ("input", "output")
+SOURCE_KEYS = ("type", "name")
+OUTPUT_KEYS = ("type", "path", "mode", "shard_size")
 
 
 class Builder:
@@ -81,8 +83,11 @@ class Builder:
         found = self.document.attempt((*steps, "type"), lambda: lookup.sink(given["type"]))
         if found is None:
             return None
-        own = {"type", "path", "mode", "shard_size"}
-        sink = self._made(found, {k: v for k, v in given.items() if k not in own}, steps, f"`{given['type']}` output")
+        noted = len(self.document.problems)
+        sink = self._made(found, given, steps, f"`{given['type']}` output", beside=OUTPUT_KEYS)
+        misspelt = any(p.hint == "did you mean `path`?" for p in self.document.problems[noted:])
+        if "path" not in given and not misspelt:
+            self.document.add((*steps, "path"), "FDF111", "missing key `path` in `output`")
         if sink is None or not self.document.sound(*steps):
             return None
         return OutputUse(
@@ -248,7 +253,6 @@ class Builder:
     def _source(self, given: dict[str, Any], steps: Steps) -> Any:
         """Build a source; None for a type that is only in the grammar (its options are checked all the same)."""
         kind = given["type"]
-        options = {k: v for k, v in given.items() if k not in ("type", "name")}
         if steps in self.objects:
             return self.objects[steps]
         noted = len(self.document.problems)
@@ -256,15 +260,15 @@ class Builder:
         if len(self.document.problems) > noted:
             return None
         if found is None:
-            self._made(
-                Found(declared=KNOWN_SOURCES[kind], distribution="", version=""), options, steps, f"`{kind}` source"
-            )
+            found = Found(declared=KNOWN_SOURCES[kind], distribution="", version="")
+            self._made(found, given, steps, f"`{kind}` source", beside=SOURCE_KEYS)
             return None
-        return self._made(found, options, steps, f"`{kind}` source")
+        return self._made(found, given, steps, f"`{kind}` source", beside=SOURCE_KEYS)
 
-    def _made(self, found: Found, options: dict[str, Any], steps: Steps, what: str) -> Any:
+    def _made(self, found: Found, given: dict[str, Any], steps: Steps, what: str, *, beside: tuple[str, ...]) -> Any:
         """Make a source or sink from its options; findings say `key`, since that is what options are in a recipe."""
-        made, findings = parameters.check(found.declared, options)
+        options = {k: v for k, v in given.items() if k not in beside}
+        made, findings = parameters.check(found.declared, options, beside=beside)
         for finding in findings:
             at = steps + finding.at
             match finding.fault:

@@ -187,7 +187,8 @@ DEFINITIONS: dict[str, Schema] = {
     "output": {
         "type": "object",
         "description": "The final dataset.",
-        "required": ["type", "path"],
+        # `path` too, but that is judged beside the format's own options: `paht` is one mistake, not two.
+        "required": ["type"],
         "properties": {
             "type": _text("The format."),
             "path": _text("A directory: a local path or a URL."),

@@ -69,6 +69,10 @@ def name_of(declared: type[Operator]) -> str:
 def distribution_of(module: str) -> tuple[str, str]:
     """Return the distribution that a module was installed by, and its version; the module itself where none was."""
     top = module.partition(".")[0]
+    for group in registry.GROUPS:
+        for entry in registry.entries(group):
+            if entry.package == top:
+                return entry.distribution, entry.version
     for owner in metadata.packages_distributions().get(top, []):
         return owner, metadata.version(owner)
     return top, ""

@@ -103,7 +103,8 @@ class _Setter:
         first, _, after = rest.partition(".")
         if first.isdecimal() and int(first) < len(items):
             return int(first), after
-        raise _lost(f"no item `{first if first.isdecimal() else rest}`", steps, list(names), rest)
+        close = [name for name in names if did_you_mean(rest[: len(name) + 1], [name])]
+        raise _lost(f"no item `{first if first.isdecimal() else rest}`", steps, close or list(names), first)
 
     def _key(self, mapping: dict[str, Any], steps: Steps, rest: str) -> tuple[str, str]:
         """Find the key that the path goes on with: the longest that is there, else a new one up to the next dot."""

@@ -53,16 +53,16 @@ def json_schema(declared: type) -> Schema:
     return schema
 
 
-def check(declared: type, given: dict[str, Any]) -> tuple[Any, list[Finding]]:
+def check(declared: type, given: dict[str, Any], *, beside: tuple[str, ...] = ()) -> tuple[Any, list[Finding]]:
     """Return an instance made from parameters as YAML gives them (a list for a tuple, an integer for a float), or
-    None and what is wrong with them."""
+    None and what is wrong with them. `beside` are keys that stand among the parameters but are not theirs."""
     try:
         adapter = _adapter(declared)
     except TypeError as error:
         return None, [Finding(fault="undescribed", at=(), message=str(error))]
     known = names(declared)
     findings = [
-        Finding(fault="unknown", at=(key,), message=key, hint=_near(key, known), of_key=True)
+        Finding(fault="unknown", at=(key,), message=key, hint=_near(key, [*beside, *known]), of_key=True)
         for key in given
         if key not in known
     ]
@@ -143,7 +143,10 @@ def _findings(error: ValidationError, given: dict[str, Any]) -> list[Finding]:
     """Turn pydantic's errors into one finding per place: the members of a union are one mistake, not five."""
     by_place: dict[tuple[str | int, ...], list[Any]] = {}
     for found in error.errors(include_url=False, include_context=True):
-        by_place.setdefault(_existing(found["loc"], given), []).append(found)
+        at = _existing(found["loc"], given)
+        if found["type"] == "missing":  # the last step leads to nothing: it is the name of what is missing
+            at = (*at, found["loc"][-1])
+        by_place.setdefault(at, []).append(found)
     return [_finding(at, found) for at, found in by_place.items()]
 
 
@@ -151,15 +154,10 @@ def _existing(location: tuple[str | int, ...], given: Any) -> tuple[str | int, .
     """Drop what pydantic adds to a location (the member of a union) and keep the steps that lead to a value."""
     here: Any = given
     kept: list[str | int] = []
-    for number, step in enumerate(location):
-        there = step in here if isinstance(here, dict) else isinstance(here, list) and step in range(len(here))
-        if there:
+    for step in location:
+        if (isinstance(here, dict) and step in here) or (isinstance(here, list) and step in range(len(here))):
             here = here[step]
-        elif number < len(location) - 1 or not isinstance(here, dict):
-            continue
-        kept.append(step)
-        if not there:
-            break
+            kept.append(step)
     return tuple(kept)
 
 
@@ -188,7 +186,7 @@ def _wish(message: str) -> str:
         "array": "a list",
         "dictionary": "a mapping",
         "None": "null",
-        "object": "a mapping",
+        "an object": "a mapping",
         "integer": "an integer",
     }
     return words.get(wish, f"a {wish}" if wish in ("string", "number", "boolean") else wish)

@@ -28,6 +28,7 @@ def recipe_schema() -> Schema:
     _add_operators(definitions)
     _add_types(definitions, "source", {**KNOWN_SOURCES, **_classes("fdf.sources")}, also=["mixture"])
     _add_types(definitions, "output", _classes("fdf.sinks"))
+    definitions["output"]["required"].append("path")
     published: Schema = _templated(schema)
     published["definitions"]["template"] = _TEMPLATE
     return published
