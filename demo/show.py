@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,16 +40,17 @@ def main() -> int:
     print("\nThe funnel")
     for line in funnel(manifests):
         print(f"  {line}")
-    print(f"\nDropped, for example (every dropped row is kept in {arguments.run}/*/dropped)")
+    print(f"\nDropped, for example (id, reason and evidence of every dropped row: {arguments.run}/*/dropped)")
     for line in examples(stages, manifests):
-        print(textwrap.shorten(f"  {line}", WIDTH, placeholder=" ...", drop_whitespace=False))
+        print(f"  {line if len(line) <= WIDTH else line[:WIDTH] + ' ...'}")
     counts = output["counts"]
     size = sum(shard["bytes"] for shard in output["outputs"])
     print(f"\nThe dataset   {arguments.output}  ({counts['rows_out']:,} rows, {size / 1e6:.1f} MB of parquet)")
     print(f"Its manifest  {final}")
     for name, root in stages.items():
         print(f"Stage {name:<7} {root / 'manifest.json'}")
-    print(f"\nLook inside   fdf runs show {arguments.run.name}   |   fdf verify {arguments.output}")
+    fdf = os.path.relpath(Path(sys.executable).parent / "fdf")
+    print(f"\nLook inside   {fdf} runs show {arguments.run.name}\n              {fdf} verify {arguments.output}")
     return 0
 
 
@@ -79,7 +80,9 @@ def examples(stages: dict[str, Path], manifests: dict[str, Manifest]) -> Iterato
     while shown < EXAMPLES and any(len(rows) > turn for rows in by_reason.values()):
         for (operator, reason), rows in by_reason.items():
             if turn < len(rows) and shown < EXAMPLES:
-                yield f"{operator}: {reason} {rows[turn]['__fdf__/drop_evidence']}"
+                evidence = json.loads(rows[turn]["__fdf__/drop_evidence"])
+                told = ", ".join(f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in evidence.items())
+                yield f"{operator}: {reason} ({told})"
                 yield f"    {json.dumps(rows[turn]['text'], ensure_ascii=False)}"
                 shown += 1
         turn += 1

@@ -101,7 +101,9 @@ def commands(command: click.Command, words: tuple[str, ...]) -> dict[tuple[str, 
     """Return a command and all below it by the words that call it."""
     found = {words: command}
     if isinstance(command, click.Group):
-        for name, below in command.commands.items():
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
             if not below.hidden:
                 found |= commands(below, (*words, name))
     return found
