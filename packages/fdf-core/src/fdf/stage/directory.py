@@ -6,11 +6,9 @@ store says that it must be.
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -21,8 +19,10 @@ from fdf.plan.task import SplitKey, Task
 from fdf.schema import OPERATOR_VERSIONS
 from fdf.stage.crashpoints import reach
 from fdf.stage.events import Emit, Event
-from fdf.stage.manifest import build, manifest_files, operator_sources, to_bytes
+from fdf.stage.manifest import build, manifest_files, operator_sources
+from fdf.stage.manifest_file import read_manifest, swap_manifest
 from fdf.stage.receipt import Receipt
+from fdf.stage.receipt_folder import INDEX, ReceiptFolder
 from fdf.stage.rows import kept_schema
 from fdf.stage.shard_file import FileEntry, ShardFile
 from fdf.storage import open_store
@@ -46,12 +46,13 @@ class StageDirectory:
         self._listed_all = False
         self.skipped = 0
         self.job: StageJob = replace(stage.job, receipts=f"{self.layout.receipts}{self._generation}/")
-        found = self.store.read_tagged(self.layout.manifest)
+        found = read_manifest(self.store, self.layout.manifest)
         self._tag = found[1] if found else None
-        self.previous: dict[str, Any] | None = json.loads(found[0]) if found else None
+        self.previous: dict[str, Any] | None = found[0] if found else None
         self._refuse_foreign()
         self.warnings = self._warnings()
-        self._done = self._find_done()
+        self._folder = ReceiptFolder(self.store, self.job.receipts)
+        self._done = self._folder.load(self._sizes())
 
     def pending(self, tasks: Iterable[Task], emit: Emit) -> Iterator[Task]:
         """Yield the tasks that have no valid receipt yet; note the order of all."""
@@ -148,38 +149,15 @@ class StageDirectory:
                     )
                 )
 
-    def _find_done(self) -> dict[SplitKey, Receipt]:
-        """Return the receipts of this fingerprint whose files are all there; remove those whose are not."""
-        sizes = self._sizes()
-        done: dict[SplitKey, Receipt] = {}
-        for path, receipt in self._read_all(e.path for e in self.store.list(self.job.receipts)):
-            if receipt is None or any(sizes.get(f.path) != f.bytes for f in receipt.files):
-                # Without its files a receipt is a promise that cannot be kept, and it would block the new one.
-                self.store.delete([path])
-            else:
-                done[receipt.key] = receipt
-        return done
-
     def _sizes(self) -> dict[str, int]:
         folders = (self.layout.data, self.layout.dropped, self.layout.quarantine)
         return {e.path: e.size for folder in folders for e in self.store.list(folder)}
 
-    def _read_all(self, paths: Iterable[str]) -> Iterator[tuple[str, Receipt | None]]:
-        def read(path: str) -> tuple[str, Receipt | None]:
-            try:
-                return path, Receipt.from_bytes(self.store.read(path))
-            except (ValueError, KeyError):
-                return path, None
-
-        with ThreadPoolExecutor(max_workers=8) as pool:
-            yield from pool.map(read, paths)
-
     def _receipts(self) -> list[Receipt]:
         assert self._listed_all, "commit before all tasks were drawn"
-        missing = [k for k in self._order if k not in self._done]
-        paths = [f"{self.job.receipts}{k.receipt_name}" for k in missing]
+        missing = [self._folder.path(k) for k in self._order if k not in self._done]
         try:
-            for path, receipt in self._read_all(paths):
+            for path, receipt in self._folder.read(missing):
                 if receipt is None:
                     raise StageFailed(f"receipt {path} of stage `{self.stage.name}` is not readable", help="run again")
                 self._done[receipt.key] = receipt
@@ -216,12 +194,11 @@ class StageDirectory:
     def _swap(self, manifest: dict[str, Any]) -> dict[str, Any]:
         if self.previous is not None and _same(self.previous, manifest):
             return self.previous
-        if self.store.swap(self.layout.manifest, to_bytes(manifest), self._tag):
+        if swap_manifest(self.store, self.layout.manifest, manifest, self._tag):
             return manifest
-        found = self.store.read_tagged(self.layout.manifest)
-        current: dict[str, Any] | None = json.loads(found[0]) if found else None
-        if current is not None and current["id"] == manifest["id"]:
-            return current
+        found = read_manifest(self.store, self.layout.manifest)
+        if found is not None and found[0]["id"] == manifest["id"]:
+            return found[0]
         raise OtherWriter(
             f"another run committed a different result to {self.stage.root} meanwhile",
             help="run again to build on it, or give the two runs different paths",
@@ -242,10 +219,16 @@ class StageDirectory:
             e.path
             for e in self.store.list(self.layout.receipts)
             if e.path not in current
+            and not e.path.startswith(f"{self.job.receipts}{INDEX}")
             and e.mtime < self.started
             and (e.path.startswith(self.job.receipts) or e.path.split("/")[-2] not in kept_folders)
         ]
         self.store.delete(old_receipts)
+        self._folder.compact(receipts)
+        if self.previous is not None and not keep_previous:
+            old, new = self.previous.get("lists"), manifest.get("lists")
+            if old and old != new:
+                self.store.delete([self.layout.meta + old["file"]])
         own = {r.key.location[:12] for r in receipts}
         old_files = []
         for folder in (self.layout.data, self.layout.dropped, self.layout.quarantine):

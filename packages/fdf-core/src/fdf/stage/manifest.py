@@ -7,7 +7,6 @@ Its observed part says how it came to be.
 from __future__ import annotations
 
 import inspect
-import json
 import platform
 import sys
 from collections.abc import Sequence
@@ -194,11 +193,6 @@ def operator_sources(stage: StagePlan) -> dict[str, str]:
             # Made at a prompt or by a decorator: there is no source to look at.
             continue
     return found
-
-
-def to_bytes(manifest: dict[str, Any]) -> bytes:
-    """Return the manifest as it is stored."""
-    return (json.dumps(manifest, ensure_ascii=False, indent=1, allow_nan=False) + "\n").encode()
 
 
 def manifest_files(manifest: dict[str, Any]) -> set[str]:

@@ -1,0 +1,90 @@
+"""The receipts of one fingerprint and generation: single files while a stage runs, one index when there are very many.
+
+An index is a convenience: an entry counts only while its files are there, and a single receipt of the same split
+counts more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pyarrow as pa
+
+from fdf.fingerprint import sha256_hex
+from fdf.plan.task import SplitKey
+from fdf.stage.receipt import Receipt
+from fdf.storage.base import Store
+
+MAX_SINGLE = 10_000
+INDEX = "index-"
+
+
+class ReceiptFolder:
+    """Reads, removes and compacts receipts below one folder of a store."""
+
+    def __init__(self, store: Store, folder: str) -> None:
+        self._store = store
+        self._folder = folder
+        self._indexes: dict[str, set[str]] = {}
+
+    def path(self, key: SplitKey) -> str:
+        """Return where the receipt of a split is."""
+        return f"{self._folder}{key.receipt_name}"
+
+    def load(self, sizes: dict[str, int]) -> dict[SplitKey, Receipt]:
+        """Return the receipts whose files are all there, by size; remove single ones whose are not."""
+        paths = [e.path for e in self._store.list(self._folder)]
+        indexes = [p for p in paths if p.removeprefix(self._folder).startswith(INDEX)]
+        done: dict[SplitKey, Receipt] = {}
+        for path in indexes:
+            receipts = self._read_index(path)
+            self._indexes[path] = {r.key.receipt_name for r in receipts}
+            done.update({r.key: r for r in receipts if _complete(r, sizes)})
+        for path, receipt in self.read(p for p in paths if p not in self._indexes):
+            if receipt is None or not _complete(receipt, sizes):
+                # Without its files a receipt is a promise that cannot be kept, and it would block the new one.
+                self._store.delete([path])
+                if receipt is not None:
+                    done.pop(receipt.key, None)
+            else:
+                done[receipt.key] = receipt
+        return done
+
+    def read(self, paths: Iterable[str]) -> Iterator[tuple[str, Receipt | None]]:
+        """Yield single receipts, None for one that is not readable. Raises FileNotFoundError."""
+
+        def read(path: str) -> tuple[str, Receipt | None]:
+            data = self._store.read(path)
+            try:
+                return path, Receipt.from_bytes(data)
+            except (ValueError, KeyError, TypeError):
+                return path, None
+
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            yield from pool.map(read, paths)
+
+    def compact(self, receipts: Sequence[Receipt]) -> None:
+        """Move the receipts of a committed stage into one index where single ones are too many, or an index is old."""
+        current = {r.key.receipt_name for r in receipts}
+        stale = [path for path, names in self._indexes.items() if not names <= current]
+        single = [e.path for e in self._store.list(self._folder) if e.path not in self._indexes]
+        if not stale and len(single) <= MAX_SINGLE:
+            return
+        data = b"\n".join(r.to_bytes() for r in receipts)
+        sink = pa.BufferOutputStream()
+        with pa.CompressedOutputStream(sink, "zstd") as stream:
+            stream.write(data)
+        name = f"{self._folder}{INDEX}{sha256_hex(data)[:12]}.jsonl.zst"
+        self._store.put_if_absent(name, sink.getvalue().to_pybytes())
+        self._store.delete([p for p in self._indexes if p != name])
+        self._store.delete([p for p in single if p.removeprefix(self._folder) in current])
+        self._indexes = {name: current}
+
+    def _read_index(self, path: str) -> list[Receipt]:
+        with pa.CompressedInputStream(pa.BufferReader(self._store.read(path)), "zstd") as stream:
+            return [Receipt.from_bytes(line) for line in stream.read().splitlines()]
+
+
+def _complete(receipt: Receipt, sizes: dict[str, int]) -> bool:
+    return all(sizes.get(f.path) == f.bytes for f in receipt.files)
