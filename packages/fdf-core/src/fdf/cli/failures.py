@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from fdf.cli.screen import say
 from fdf.errors import FdfError, MissingDependency, Problem
 
 USAGE = 2
@@ -36,7 +37,7 @@ def tell(problems: Sequence[Problem], *, as_json: bool) -> None:
         head, _, rest = problem.render().partition("\n")
         colour = "yellow" if problem.warning else "red"
         kind, colon, message = head.partition(": ")
-        click.echo(click.style(kind, fg=colour, bold=True) + colon + message + ("\n" + rest if rest else ""), err=True)
+        say(click.style(kind, fg=colour, bold=True) + colon + message + ("\n" + rest if rest else "") + "\n")
 
 
 def diagnose(error: Exception) -> tuple[Sequence[Problem], int]:
