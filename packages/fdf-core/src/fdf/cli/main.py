@@ -14,6 +14,7 @@ from fdf.cli.lazy import LazyGroup
 
 COMMANDS = {
     "run": "fdf.cli.run:run",
+    "verify": "fdf.cli.verify:verify",
     "runs": "fdf.cli.runs:runs",
 }
 

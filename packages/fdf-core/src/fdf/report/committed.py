@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from fdf.errors import PlanError, Problem, did_you_mean
 from fdf.plan.compile import fdf_home
 from fdf.plan.job import OUTPUT_LAYOUT, STAGE_LAYOUT, Layout
 from fdf.runner.record import RunRecord, list_records, load_record
+from fdf.stage.manifest_file import read_manifest
 from fdf.storage import open_store
 from fdf.storage.base import Store
 from fdf.storage.uri import local_path
@@ -39,22 +39,12 @@ class CommittedStage:
 
 
 def read_stage(root: str) -> CommittedStage | None:
-    """Return the stage or output that is committed below a root, or None. Raises PlanError for an unreadable manifest."""
+    """Return the stage or output that is committed below a root, or None. Raises StageFailed for a damaged manifest."""
     store = open_store(root)
     for layout in (STAGE_LAYOUT, OUTPUT_LAYOUT):
-        try:
-            data = store.read(layout.manifest)
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        try:
-            manifest = json.loads(data)
-        except ValueError as error:
-            where = f"{root.rstrip('/')}/{layout.manifest}"
-            raise PlanError(
-                Problem(code="FDF350", message=f"{where} is not a manifest: {error}", help="run the recipe again")
-            ) from error
-        if isinstance(manifest, dict) and str(manifest.get("format", "")).startswith("fdf/"):
-            return CommittedStage(root=root, layout=layout, manifest=manifest)
+        found = read_manifest(store, layout.manifest)
+        if found is not None and str(found[0].get("format", "")).startswith("fdf/"):
+            return CommittedStage(root=root, layout=layout, manifest=found[0])
     return None
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -104,19 +104,9 @@ def build(
     if job.provenance == "full":
         schema.append({"name": OPERATOR_VERSIONS, "type": "string"})
     operators = [_operator(step, tallies[step.id]) for step in job.steps]
-    identity = {
+    deterministic: dict[str, Any] = {
         "format": FORMAT,
-        "fingerprint": stage.fingerprint,
-        "outputs": [[f.path, f.rows, f.sha256] for f in outputs],
-        "counts": counts,
-        "operators": [{k: o[k] for k in ("id", "rows_in", "rows_out", "dropped")} for o in operators],
-        "evaluations": reports,
-        "schema": schema,
-        "mixture": None,
-    }
-    deterministic = {
-        "format": FORMAT,
-        "id": digest(identity),
+        "id": "",
         "pipeline": job.pipeline,
         "stage": job.stage,
         "fingerprint": stage.fingerprint,
@@ -130,6 +120,7 @@ def build(
         "mixture": None,
         "evaluations": reports,
     }
+    deterministic["id"] = identity(deterministic)
     seconds = {operator_id: round(t.seconds, 6) for operator_id, t in tallies.items()}
     retries = sum(r.attempts - 1 for r in receipts)
     return {
@@ -143,6 +134,17 @@ def build(
         "operator_sources": operator_sources(stage),
         **observed,
     }
+
+
+def identity(manifest: Mapping[str, Any]) -> str:
+    """Return the `id` that a manifest must have: equal for equal results, whatever the path, run or machine."""
+    return digest(
+        {
+            **{key: manifest[key] for key in ("format", "fingerprint", "counts", "evaluations", "schema", "mixture")},
+            "outputs": [[f["path"], f["rows"], f["sha256"]] for f in manifest["outputs"]],
+            "operators": [{k: o[k] for k in ("id", "rows_in", "rows_out", "dropped")} for o in manifest["operators"]],
+        }
+    )
 
 
 def _operator(step: Any, tally: Tally) -> dict[str, Any]:
