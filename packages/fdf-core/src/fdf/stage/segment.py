@@ -342,6 +342,8 @@ def _expanded(step: Step, operator: Generator, rows: Rows) -> tuple[Rows, int, i
     """Return the rows after an expansion, in the order of their parents, with counts of new and replaced rows."""
     mask = _selected(step, rows)
     mask = np.ones(rows.count, dtype=bool) if mask is None else mask
+    if not mask.any():
+        return _with_missing(rows, step), 0, 0
     chosen = rows.select(mask)
     made = operator.generate(_view(step, chosen))
     if not isinstance(made, Expansion):
