@@ -34,7 +34,7 @@ demo: $(VENV)/.ready-demo ## Set up, then run the quick start on real text found
 	@$(PY) demo/collect.py $(DEMO)/corpus
 	@$(VENV)/bin/fdf run pipelines/text/quickstart.yaml --runner local --run-id quickstart-demo \
 		--set vars.input='$(DEMO)/corpus/*.jsonl.gz' --set vars.output='$(DEMO)/output'
-	@$(PY) demo/show.py $(or $(FDF_HOME),.fdf)/runs/quickstart-demo $(DEMO)/output
+	@$(VENV)/bin/fdf runs show quickstart-demo --dropped 5
 
 test: install ## Set up, then run every test
 	$(PY) -m pytest $(PYTEST_ARGS)
