@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from fdf.errors import Cancelled, FdfError
 from fdf.hooks import installed
 from fdf.plan.compile import compile_plan, fdf_home
+from fdf.plan.job import OUTPUT_LAYOUT
 from fdf.plan.model import Plan, StagePlan
 from fdf.registry import entries
 from fdf.registry import load as load_plugin
+from fdf.runner.card import write_card
 from fdf.runner.contract import Runner
 from fdf.runner.record import RunRecord, begin, fresh_run_id, load_record, now, unpin
 from fdf.runner.result import RunResult, StageResult
@@ -120,6 +122,8 @@ class _Run:
             for stage in self._plan.stages:
                 if self._run_and_tell(stage)["gates_failed"]:
                     break
+            if self._plan.stages[-1].job.layout == OUTPUT_LAYOUT and len(self._done) == len(self._plan.stages):
+                write_card(self._plan.recipe, self._done)
             result = RunResult(run_id=run_id, run_dir=self._plan.run_dir, stages=tuple(self._done))
             exit_code = result.exit_code
             record.status = "gates failed" if exit_code else "finished"
