@@ -15,6 +15,8 @@ from fdf import recipe, registry
 from fdf.recipe import parameters
 from fdf.recipe.grammar import GRAMMAR, KNOWN_SOURCES
 
+SHIPPED = sorted((Path(__file__).parents[3] / "pipelines").glob("*/*.yaml"))
+
 
 @pytest.fixture(scope="module")
 def validator() -> Draft7Validator:
@@ -96,14 +98,11 @@ def test_every_installed_operator_source_and_sink_is_in_it(validator):
     )
 
 
-def test_the_shipped_recipes_validate(validator):
-    root = Path(__file__).parents[3]
-    shipped = sorted((root / "pipelines").rglob("*.yaml"))
-    if not shipped:
-        pytest.skip("no recipe is shipped yet")
-    for path in shipped:
-        data = recipe.loading.read_file(path).data
-        assert [f"{path.name}: {e.message}" for e in validator.iter_errors(data)] == []
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_the_shipped_recipes_validate(validator, path):
+    data = recipe.loading.read_file(path).data
+    assert [e.message for e in validator.iter_errors(data)] == []
+    assert [p.render() for p in recipe.check(path)] == []
 
 
 def test_the_readme_recipe_validates_against_the_schema(validator):

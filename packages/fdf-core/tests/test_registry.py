@@ -177,6 +177,6 @@ def test_an_index_for_a_package_without_operators_says_how_they_are_announced(in
 
 
 def test_a_bundled_pipeline_is_found_as_a_file_without_importing_its_package(install):
-    folder = install("bundle", {"fdf.pipelines": ["demo = bundle.recipes:demo.yaml"]},
-                     {"bundle/__init__.py": "raise SystemError", "bundle/recipes/demo.yaml": "name: demo\n"})  # fmt: skip
+    files = {"bundle/__init__.py": "raise SystemError", "bundle/recipes/demo.yaml": "name: demo\n"}
+    folder = install("bundle", {"fdf.pipelines": ["demo = bundle.recipes:demo.yaml"]}, files)
     assert registry.find("fdf.pipelines", "demo").resource() == folder / "bundle" / "recipes" / "demo.yaml"

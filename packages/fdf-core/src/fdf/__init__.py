@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fdf.operator import Resources as Resources
     from fdf.operator import Score as Score
     from fdf.recipe.pipeline import Pipeline as Pipeline
+    from fdf.recipe.pipeline import Step as Step
     from fdf.runner.result import RunResult as RunResult
     from fdf.runner.run import run as run
     from fdf.verdict import Rule as Rule
@@ -47,6 +48,7 @@ _HOMES = {
     "Resources": "fdf.operator",
     "Score": "fdf.operator",
     "Pipeline": "fdf.recipe.pipeline",
+    "Step": "fdf.recipe.pipeline",
     "Rule": "fdf.verdict",
     "RunResult": "fdf.runner.result",
     "Verdict": "fdf.verdict",

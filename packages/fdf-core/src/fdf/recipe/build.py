@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fdf.operator import Operator, Resources
+from fdf.operator import KINDS, Operator, Resources
 from fdf.recipe import lookup, parameters
 from fdf.recipe.conditions import check_condition, parse_gate
 from fdf.recipe.document import Document, Steps
@@ -182,10 +182,12 @@ class Builder:
         if ready is not None and given.get("op") == lookup.name_of(type(ready)):
             distribution, version = lookup.distribution_of(type(ready).__module__)
             return Found(declared=type(ready), distribution=distribution, version=version)
-        op = given.get("op")
+        op, kind = given.get("op"), given.get("kind")
         if not isinstance(op, str):
             return None
-        return self.document.attempt((*steps, "op"), lambda: lookup.operator(op, base_dir=self.base_dir))
+        return self.document.attempt(
+            (*steps, "op"), lambda: lookup.operator(op, kind=kind if kind in KINDS else None, base_dir=self.base_dir)
+        )
 
     def _ready(self, given: dict[str, Any], steps: Steps) -> Operator | None:
         """Return the instance that Python handed in, unless an override changed what it is made from."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
 from fdf import registry
 from fdf.errors import Problem, RecipeError, did_you_mean
+from fdf.functions import load_operator
 from fdf.operator import KINDS, Operator
 from fdf.recipe.grammar import KNOWN_SOURCES
 
@@ -28,13 +29,16 @@ class Found:
         return str(getattr(self.declared, "kind", ""))
 
 
-def operator(op: str, *, base_dir: Path) -> Found:
-    """Return the operator class that `op` names. Raises RecipeError or MissingDependency, without a place."""
+def operator(op: str, *, kind: str | None, base_dir: Path) -> Found:
+    """Return the operator class that `op` names; a plain function becomes an operator of this `kind`.
+
+    Raises RecipeError or MissingDependency, without a place.
+    """
     left, colon, name = op.rpartition(":")
     if colon and left.endswith(".py"):
-        return _from_file(left, name, base_dir)
+        return _from_file(base_dir / left, name, kind, shown=left)
     if colon and not registry.is_distribution(left) and registry.known_package(name) != left:
-        return _from_module(left, name)
+        return _from_module(left, name, kind)
     entry = registry.find("fdf.operators", op)
     return Found(
         declared=_operator_class(registry.load_entry(entry), op),
@@ -78,15 +82,12 @@ def distribution_of(module: str) -> tuple[str, str]:
     return top, ""
 
 
-def _from_file(left: str, name: str, base_dir: Path) -> Found:
-    from fdf.functions import load_operator
-
-    path = Path(left) if Path(left).is_absolute() else base_dir / left
-    declared = _operator_class(load_operator(path, name), f"{left}:{name}")
-    return Found(declared=declared, distribution=left, version=declared.version)
+def _from_file(path: Path, name: str, kind: str | None, *, shown: str) -> Found:
+    declared = _operator_class(load_operator(path, name, kind=kind), f"{shown}:{name}")
+    return Found(declared=declared, distribution=shown, version=declared.version)
 
 
-def _from_module(left: str, name: str) -> Found:
+def _from_module(left: str, name: str, kind: str | None) -> Found:
     try:
         module = import_module(left)
     except ImportError as error:
@@ -107,22 +108,24 @@ def _from_module(left: str, name: str) -> Found:
             Problem(code="FDF201", message=f"module `{left}` has no `{name}`", hint=did_you_mean(name, there))
         )
     distribution, version = distribution_of(left)
-    if not isinstance(found, type) and callable(found) and getattr(module, "__file__", None):
-        from fdf.functions import load_operator
-
-        found = load_operator(Path(str(module.__file__)), name)
+    if callable(found) and not isinstance(found, type) and getattr(module, "__file__", None):
+        return replace(_from_file(Path(str(module.__file__)), name, kind, shown=left), distribution=distribution)
     return Found(declared=_operator_class(found, f"{left}:{name}"), distribution=distribution, version=version)
 
 
 def _operator_class(found: Any, op: str) -> type[Operator]:
-    declared = found if isinstance(found, type) else type(found)
-    if issubclass(declared, Operator) and getattr(declared, "kind", None) in KINDS:
-        return declared
-    where = getattr(sys.modules.get(declared.__module__), "__file__", None) or declared.__module__
-    raise RecipeError(
-        Problem(
-            code="FDF205",
-            message=f"`{op}` is no operator (it is defined in {where})",
-            hint="subclass fdf.Score, fdf.Evaluator, fdf.Filter, fdf.Refiner or fdf.Generator",
+    declared: Any = found if isinstance(found, type) else type(found)
+    if not (issubclass(declared, Operator) and getattr(declared, "kind", None) in KINDS):
+        where = getattr(sys.modules.get(declared.__module__), "__file__", None) or declared.__module__
+        raise RecipeError(
+            Problem(
+                code="FDF205",
+                message=f"`{op}` is no operator (it is defined in {where})",
+                hint="subclass fdf.Score, fdf.Evaluator, fdf.Filter, fdf.Refiner or fdf.Generator",
+            )
         )
-    )
+    if not isinstance(getattr(declared, "version", None), str):
+        message = f"the class of `{op}` declares no version, so that nobody could tell when it changes"
+        raise RecipeError(Problem(code="FDF214", message=message, hint='add `version = "1.0.0"` to the class'))
+    checked: type[Operator] = declared
+    return checked

@@ -155,7 +155,8 @@ def _existing(location: tuple[str | int, ...], given: Any) -> tuple[str | int, .
     here: Any = given
     kept: list[str | int] = []
     for step in location:
-        if (isinstance(here, dict) and step in here) or (isinstance(here, list) and step in range(len(here))):
+        inside = step in here if isinstance(here, dict) else isinstance(here, list) and isinstance(step, int)
+        if inside:
             here = here[step]
             kept.append(step)
     return tuple(kept)
