@@ -41,7 +41,7 @@ def render(recipe: Recipe, stages: Sequence[StageResult]) -> str:
     lines += ["## How it was made", ""]
     lines += _table(["stage", "operator", "rows in", "rows out", "dropped"], [r for s in stages for r in _steps(s)])
     lines += [
-        f"Made by FoundationDataFactory {output['code_version']}, run `{output['run_id']}`. "
+        f"Made by FoundationDataFactory {output['code_version']}, run `{output['run_id']}`.",
         "The manifest beside this page has the recipe, the inputs and every file's checksum.",
         "",
         f"Manifest id: `{output['id']}`",
