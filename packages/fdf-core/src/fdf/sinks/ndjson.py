@@ -41,7 +41,7 @@ def to_json_lines(batch: pa.RecordBatch) -> bytes:
     if batch.num_rows == 0:
         return b""
     if batch.num_columns == 0:
-        return b"{}\n" * batch.num_rows
+        return b"{}\n" * int(batch.num_rows)
     frame = pl.DataFrame(pl.from_arrow(pa.Table.from_batches([batch])))
     encoded = [pl.col(n).bin.encode("base64") for n, kind in frame.schema.items() if kind == pl.Binary]
     if encoded:

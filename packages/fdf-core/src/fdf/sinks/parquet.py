@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from fdf.errors import PlanError
 from fdf.schema import ID, plain_schema
 from fdf.sinks.base import ShardWriter, Sink
-from fdf.sinks.row_groups import RowGroups, batch_with, schema_with
+from fdf.row_groups import RowGroups, batch_with, schema_with
 
 
 @dataclass(frozen=True, kw_only=True)

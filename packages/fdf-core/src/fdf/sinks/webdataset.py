@@ -15,7 +15,7 @@ from fdf.schema import ID
 from fdf.sinks.base import ShardWriter, Sink
 from fdf.sinks.magic import extension_of
 from fdf.sinks.ndjson import is_bytes, json_schema, to_json_lines
-from fdf.sinks.row_groups import as_plain, batch_with, schema_with
+from fdf.row_groups import as_plain, batch_with, schema_with
 
 KEY = "__key__"
 TEXT = "text"

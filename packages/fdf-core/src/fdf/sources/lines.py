@@ -16,7 +16,7 @@ from fdf.sources.listing import open_file
 from fdf.storage.uri import filesystem, protocol_of
 
 BLOCK_BYTES = 8 << 20
-_CODECS = {"gz": "gzip", "zst": "zstd", "zstd": "zstd"}
+_CODECS = {"gz": "gzip", "zst": "zstd", "zstd": "zstd", "tgz": "gzip"}
 _SPACE = np.frombuffer(b" \t\r\n", dtype=np.uint8)
 
 
@@ -76,11 +76,13 @@ def line_blocks(stream: Any, *, start: int, stop: int | None, max_row_bytes: int
         stream.seek(start - 1)
         position, carry = _skip_line(stream, start - 1)
     while stop is None or position < stop:
-        chunk = stream.read(_how_much(position + len(carry), stop))
+        chunk = b"" if _holds_end(carry, position, stop) else stream.read(_how_much(position, len(carry), stop))
         data = carry + chunk if carry else bytes(chunk)
         if not data:
             return
-        end = len(data) if not chunk else _last_end(data, position, stop)
+        end = _last_end(data, position, stop)
+        if not chunk and not _holds_end(data, position, stop):
+            end = len(data)  # the file ends without a line feed
         if end:
             yield _block(data[:end] if end < len(data) else data, position, max_row_bytes)
             position, carry = position + end, data[end:]
@@ -89,13 +91,17 @@ def line_blocks(stream: Any, *, start: int, stop: int | None, max_row_bytes: int
             position, carry = _skip_line(stream, position + len(data))
         else:
             carry = data
-        if not chunk:
-            return
 
 
-def _how_much(position: int, stop: int | None) -> int:
-    # Not far beyond the end of the range: the rest belongs to the next one.
-    return BLOCK_BYTES if stop is None else max(64 << 10, min(BLOCK_BYTES, stop - position + (64 << 10)))
+def _holds_end(data: bytes, position: int, stop: int | None) -> bool:
+    """Say whether the data reach to the end of the last line that starts before `stop`."""
+    return stop is not None and data.find(b"\n", max(0, stop - 1 - position)) >= 0
+
+
+def _how_much(position: int, held: int, stop: int | None) -> int:
+    # Not far beyond the end of the range, where the rest belongs to the next one; but doubling while one line goes on.
+    least = max(64 << 10, held)
+    return BLOCK_BYTES if stop is None else min(BLOCK_BYTES, max(least, stop - position - held + (64 << 10)))
 
 
 def _last_end(data: bytes, position: int, stop: int | None) -> int:

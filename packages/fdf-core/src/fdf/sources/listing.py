@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Iterable
@@ -138,12 +137,6 @@ def content_version(uri: str) -> str:
         while block := file.read(_BLOCK):
             hasher.update(block)
     return f"xxh3-{hasher.hexdigest()}"
-
-
-def group_border(uri: str, *, one_in: int) -> bool:
-    """Say whether a group of small files ends after this one: a property of the URI alone, so that a file that is
-    added or removed changes one group."""
-    return int.from_bytes(hashlib.sha256(uri.encode()).digest()[:8], "big") % one_in == 0
 
 
 def _nearest(fs: Any, inner: str) -> str:

@@ -1,0 +1,89 @@
+"""Takes rows that a Python program already holds: spooled once to an Arrow file that worker processes can read."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+from fdf.errors import PlanError
+from fdf.schema import plain_schema
+from fdf.row_groups import RowGroups
+from fdf.sources.arrow import ArrowSource
+from fdf.sources.base import InputFile
+
+_GROUP_BYTES = 16 << 20
+_GROUP_ROWS = 65_536
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemorySource(ArrowSource):
+    """Rows given from Python. `path` is the spooled file, named by the hash of its content."""
+
+    type: ClassVar[str] = "memory"
+
+    @classmethod
+    def of(cls, rows: Any, *, folder: str | os.PathLike[str]) -> MemorySource:
+        """Spool rows to a file below `folder` and return the source that reads it; equal rows are spooled once.
+
+        Takes an Arrow table, batch or reader, whatever has `__arrow_c_stream__` (Polars, pandas, DuckDB), a
+        `datasets.Dataset`, or a list of dicts.
+        """
+        schema, batches = _as_arrow(rows)
+        return cls(path=str(_spool(plain_schema(schema), batches, Path(folder))))
+
+    def files(self) -> list[InputFile]:
+        """Return the spooled file; its name in ids and locations does not depend on what it holds."""
+        path = Path(self.path if isinstance(self.path, str) else self.path[0])
+        if not path.is_file():
+            raise PlanError(f"the rows that were spooled to {path} are gone", help="give the rows again")
+        return [InputFile(uri=str(path), path="memory", size=path.stat().st_size, version=path.stem)]
+
+
+def _as_arrow(rows: Any) -> tuple[pa.Schema, Iterable[pa.RecordBatch]]:
+    if isinstance(rows, pa.Table):
+        return rows.schema, rows.to_batches()
+    if isinstance(rows, pa.RecordBatch):
+        return rows.schema, [rows]
+    if isinstance(rows, pa.RecordBatchReader):
+        return rows.schema, rows
+    if type(rows).__module__.split(".", 1)[0] == "datasets" and hasattr(rows, "with_format"):
+        tables = rows.with_format("arrow").iter(batch_size=1000)
+        return rows.features.arrow_schema, (batch for table in tables for batch in table.to_batches())
+    if hasattr(rows, "collect") and not hasattr(rows, "__arrow_c_stream__"):
+        return _as_arrow(rows.collect())
+    if hasattr(rows, "__arrow_c_stream__"):
+        reader = pa.RecordBatchReader.from_stream(rows)
+        return reader.schema, reader
+    if isinstance(rows, list) and all(isinstance(row, dict) for row in rows):
+        return _as_arrow(pa.Table.from_pylist(rows))
+    raise PlanError(
+        f"rows of type {type(rows).__module__}.{type(rows).__qualname__} cannot be read",
+        help="give an Arrow table, a Polars frame, a datasets.Dataset or a list of dicts",
+    )
+
+
+def _spool(schema: pa.Schema, batches: Iterable[pa.RecordBatch], folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    aside = folder / f".{secrets.token_hex(8)}"
+    groups = RowGroups(schema, max_bytes=_GROUP_BYTES, max_rows=_GROUP_ROWS)
+    try:
+        with pa.OSFile(str(aside), "wb") as file, pa.ipc.new_file(file, schema) as writer:
+            for batch in batches:
+                for group in groups.add(batch):
+                    writer.write_batch(group)
+            for group in groups.rest():
+                writer.write_batch(group)
+        with aside.open("rb") as written:
+            name = hashlib.file_digest(written, "sha256").hexdigest()
+        path = folder / f"{name}.arrow"
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+    return path.absolute()
