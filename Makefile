@@ -33,7 +33,7 @@ help: ## Show this list
 demo: $(VENV)/.ready-demo ## Set up, then run the quick start on real text found on this machine
 	@$(PY) demo/collect.py $(DEMO)/corpus
 	@$(VENV)/bin/fdf run pipelines/text/quickstart.yaml --runner local --run-id quickstart-demo \
-		--set vars.input='$(DEMO)/corpus/*.jsonl.gz' --set vars.output='$(DEMO)/output'
+		--set vars.input='$(DEMO)/corpus/*.jsonl.gz' --set vars.output='$(DEMO)/output' > /dev/null
 	@$(VENV)/bin/fdf runs show quickstart-demo --dropped 5
 
 test: install ## Set up, then run every test
