@@ -16,12 +16,12 @@ from fdf.operator import recipe_name
 from fdf.operators.cast_columns import CastColumns
 from fdf.operators.column_stats import ColumnStats
 from fdf.operators.expression import ExpressionFilter
-from fdf.operators.hashing import row_hashes
 from fdf.operators.rename_columns import RenameColumns
 from fdf.operators.sample import SampleFilter
 from fdf.operators.select_columns import SelectColumns
 from fdf.operators.threshold import ThresholdFilter
 from fdf.registry.index import build_index
+from fdf.rowhash import row_hashes
 from fdf.sketch import estimate, sketch
 
 

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from fdf.exactsum import ExactSum
 from fdf.fingerprint import canonical_json
-from fdf.operators.hashing import is_hashable, row_hashes
+from fdf.rowhash import is_hashable, row_hashes
 from fdf.sketch import Registers, estimate, sketch
 
 MAX_STATE = 64 << 10

@@ -113,7 +113,7 @@ def _module(path: str, version: str) -> ModuleType:
             Problem(
                 code="FDF231",
                 message=f"`{path}` cannot be loaded: {type(error).__name__}: {error}",
-                help=f"`python {path}` shows where; the file may import what is installed, not the files beside it",
+                help=f"`python {path}` shows where; it may import what is installed, not the files beside it",
             )
         ) from error
     return module
@@ -126,10 +126,11 @@ def _restore(path: str, version: str, name: str, kind: str | None, state: dict[s
     except OSError:
         now = None
     if now != version:
+        change = "was removed" if now is None else "has changed"
         raise StageFailed(
             Problem(
                 code="FDF431",
-                message=f"`{path}` of the operator `{name}` {'was removed' if now is None else 'has changed'} in the run",
+                message=f"`{path}` of the operator `{name}` {change} in the run",
                 help="run the recipe again: what was committed before the change stays safe",
             )
         )

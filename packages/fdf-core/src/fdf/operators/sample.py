@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from fdf.errors import PlanError, Problem
 from fdf.operator import Filter
-from fdf.operators.hashing import is_hashable, row_hashes
+from fdf.rowhash import is_hashable, row_hashes
 from fdf.schema import ID
 from fdf.verdict import Rule, Verdict
 
