@@ -245,6 +245,12 @@ def test_a_broken_operator_package_is_named_with_the_command_that_mends_it(tmp_p
     assert "OSError: no disk" in problem.message
 
 
+def test_a_value_with_an_undefined_template_is_one_finding_whatever_type_was_asked_for():
+    assert only(with_operator(params={"field": "a", "ge": "{{nobody}}"})).code == "FDF120"
+    assert only(minimal(seed="{{nobody}}")).code == "FDF120"
+    assert only(minimal(input={"type": "parquet", "path": "x", "max_row_bytes": "{{nobody}}"})).code == "FDF120"
+
+
 def test_secrets_appear_neither_in_the_resolved_recipe_nor_in_an_error():
     text = (
         "name: s\ninput: {type: parquet, path: 's3://user:hunter2@host/x?X-Amz-Signature=hunter2'}\n"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pyarrow as pa
 import pytest
 
 from fdf import recipe
@@ -87,3 +90,23 @@ def test_mistakes_made_in_python_are_told_together_with_where_they_are():
 def test_a_class_in_place_of_an_instance_says_what_to_do():
     with pytest.raises(RecipeError, match="is no operator"):
         Pipeline("p").stage("s", [ThresholdFilter])
+
+
+@pytest.mark.parametrize("make", [lambda t: t, lambda t: t.to_pylist(), lambda t: __import__("polars").from_arrow(t)])
+def test_rows_in_memory_are_an_input(tmp_path, monkeypatch, make):
+    monkeypatch.setenv("FDF_HOME", str(tmp_path))
+    rows = make(pa.table({"text": ["a", "b", None]}))
+    built = Pipeline("p").read(rows, name="mine").stage("s", [ThresholdFilter(field="n", ge=1)]).recipe()
+    source = built.input.source
+    assert (built.input.name, source.type) == ("mine", "memory")
+    (split,) = source.splits()
+    (batch,) = source.read(split.slices[0], schema=pa.schema({"text": pa.string()}))
+    assert batch.rows.column("text").to_pylist() == ["a", "b", None]
+
+
+def test_paths_and_tuples_are_plain_data_and_objects_are_a_finding():
+    start = Pipeline("p").stage("s", [ThresholdFilter(field="n", ge=1)])
+    assert start.read("parquet", path=(Path("a"), Path("b"))).recipe().input.source.path == ["a", "b"]
+    with pytest.raises(RecipeError, match=r"`input.path`") as caught:
+        start.read("parquet", path=object()).recipe()
+    assert caught.value.problems[0].code == "FDF104"

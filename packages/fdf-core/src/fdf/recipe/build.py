@@ -37,7 +37,7 @@ OUTPUT_KEYS = ("type", "path", "mode", "shard_size")
 class Builder:
     """Builds the parts of one recipe. A part that cannot be built is None, and the document says why.
 
-    `objects` are ready instances from Python (operators, sources) by their place in the data.
+    `objects` are ready operators from Python by their place in the data.
     """
 
     def __init__(self, document: Document, base_dir: Path, objects: Mapping[Steps, Any]) -> None:
@@ -211,6 +211,8 @@ class Builder:
         show = f"fdf ops show {given['op']}"
         for finding in findings:
             at = base + finding.at
+            if finding.fault == "value" and not self.document.sound(*at):
+                continue  # a template or a number that was complained of already
             match finding.fault:
                 case "unknown":
                     self.document.add(at, "FDF213", f"unknown parameter `{finding.message}` for {name}",
@@ -255,8 +257,6 @@ class Builder:
     def _source(self, given: dict[str, Any], steps: Steps) -> Any:
         """Build a source; None for a type that is only in the grammar (its options are checked all the same)."""
         kind = given["type"]
-        if steps in self.objects:
-            return self.objects[steps]
         noted = len(self.document.problems)
         found = self.document.attempt((*steps, "type"), lambda: lookup.source(kind))
         if len(self.document.problems) > noted:
@@ -273,6 +273,8 @@ class Builder:
         made, findings = parameters.check(found.declared, options, beside=beside)
         for finding in findings:
             at = steps + finding.at
+            if finding.fault == "value" and not self.document.sound(*at):
+                continue  # as above
             match finding.fault:
                 case "unknown":
                     message = f"unknown key `{finding.message}` for the {what}"

@@ -6,10 +6,11 @@ Read with PyYAML's parser and our own small set of scalars, those of YAML 1.2: `
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import yaml
@@ -26,6 +27,7 @@ T = TypeVar("T")
 Steps: TypeAlias = tuple[str | int, ...]
 """The way from the top of a recipe to one of its values: ``("stages", 0, "name")``."""
 
+_NO_BOUND = "leave the key out, or write null, where there is no bound"
 MAX_BYTES = 4 << 20
 MAX_VALUES = 100_000
 _LINE_END = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
@@ -147,6 +149,33 @@ def read_value(text: str, *, file: str) -> Document:
     except RecursionError:
         raise _refuse("FDF103", f"{file} is nested too deeply to be a recipe") from None
     return builder.document
+
+
+def from_python(value: dict[str, Any]) -> Document:
+    """Return a recipe given as a dict: paths become text and tuples lists; what is no plain data is a finding."""
+    document = Document(data=None)
+    try:
+        document.data = _plain(document, value, ())
+    except RecursionError:
+        raise _refuse("FDF103", "the recipe is nested too deeply, or holds itself") from None
+    return document
+
+
+def _plain(document: Document, value: Any, steps: Steps) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _plain(document, v, (*steps, str(k))) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(document, v, (*steps, n)) for n, v in enumerate(value)]
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        document.add(steps, "FDF104", f"`{value}` is not a number that JSON knows", hint=_NO_BOUND)
+        return None
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    message = f"a {type(value).__module__}.{type(value).__qualname__} is no plain data"
+    document.add(steps, "FDF104", message, hint="give text, numbers, booleans, lists and dicts")
+    return None
 
 
 def kind_of(value: object) -> str:
@@ -289,9 +318,8 @@ class _Builder:
         if not _FLOAT.match(text):  # digits with leading zeros: an id, not a number
             return text
         value = float(text.replace("_", "").replace(".inf", "inf").replace(".nan", "nan").lower())
-        if value != value or value in (float("inf"), float("-inf")):  # noqa: PLR0124 (that is what NaN is)
-            hint = "leave the key out, or write null, where there is no bound"
-            self._add(node, steps, "FDF104", f"`{text}` is not a number that JSON knows", hint)
+        if not math.isfinite(value):
+            self._add(node, steps, "FDF104", f"`{text}` is not a number that JSON knows", _NO_BOUND)
             return 0.0
         return value
 

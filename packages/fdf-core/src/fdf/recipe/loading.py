@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from fdf.errors import Problem, RecipeError
 from fdf.fingerprint import digest
 from fdf.recipe.build import Builder
-from fdf.recipe.document import Document, Steps, read_file, read_text
+from fdf.recipe.document import Document, Steps, from_python, read_file, read_text
 from fdf.recipe.grammar import GRAMMAR, NAME
 from fdf.recipe.model import Recipe
 from fdf.recipe.overrides import override
@@ -54,13 +53,13 @@ def assemble(
     base_dir: Path,
     objects: Mapping[Steps, Any] | None = None,
 ) -> Recipe:
-    """Return the recipe of a document. `objects` are ready operators and sources by their place (`fdf.Pipeline`)."""
+    """Return the recipe of a document. `objects` are ready operators by their place (`fdf.Pipeline`)."""
     override(document, sets)
     unresolved = resolve(document)
     check_structure(document, unresolved)
     if run_id is not None and not re.fullmatch(NAME, run_id):
         message = f"the run id `{run_id}` must be letters, digits, `.`, `_` and `-`"
-        document.note((), Problem(code="FDF113", message=message))
+        document.note(("--run-id",), Problem(code="FDF113", message=message))
     hidden = redact(unresolved)
     config_hash = digest(hidden) if not document.problems else ""
     chosen = run_id or f"{unresolved.get('name')}-{config_hash[:10]}"
@@ -91,7 +90,7 @@ def assemble(
 
 def _read(source: str | Path | dict[str, Any]) -> Document:
     if isinstance(source, dict):
-        return Document(data=copy.deepcopy(source))
+        return from_python(source)
     if isinstance(source, str) and "\n" in source:
         return read_text(source)
     return read_file(Path(source))

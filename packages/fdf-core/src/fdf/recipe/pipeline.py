@@ -13,7 +13,7 @@ config_hash.
 from __future__ import annotations
 
 import dataclasses
-import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +23,7 @@ from fdf import registry
 from fdf.errors import RecipeError
 from fdf.operator import Operator
 from fdf.recipe import lookup
-from fdf.recipe.document import Document, Steps
+from fdf.recipe.document import Steps, from_python
 from fdf.recipe.loading import assemble
 from fdf.recipe.model import Drops, Mode, OnError, Provenance, Recipe
 from fdf.recipe.parameters import stated
@@ -82,16 +82,14 @@ class Pipeline:
     _objects: dict[Steps, Any] = field(default_factory=dict)
 
     def read(self, source: Any, /, *, name: str | None = None, **options: Any) -> Pipeline:
-        """Read from a source by its type (`"jsonl"`, with its options), or from a table in memory (Arrow, Polars, a
-        `datasets.Dataset`)."""
+        """Read from a source by its type (`"jsonl"`, with its options), or rows in memory: an Arrow table, a Polars
+        frame, a `datasets.Dataset`, a list of dicts. Those are spooled to `$FDF_HOME/memory` at once, so that workers
+        can read them."""
+        kind = source
         if not isinstance(source, str):
-            return self.read("memory", name=name, table=source, **options)
-        given: dict[str, Any] = {"type": source} if name is None else {"type": source, "name": name}
-        if all(map(_is_plain, options.values())):
-            return self._with("input", {**given, **_plain(options)})
-        declared = registry.load("fdf.sources", source)
-        given |= _plain({k: v for k, v in options.items() if _is_plain(v)})
-        return self._with("input", given, {("input",): declared(**options)})
+            kind = "memory"
+            options["path"] = registry.load("fdf.sources", kind).of(source, folder=_home() / "memory").path
+        return self._with("input", {"type": kind, **_given(name=name), **options})
 
     def stage(
         self,
@@ -130,11 +128,11 @@ class Pipeline:
         **options: Any,
     ) -> Pipeline:
         """Write the final dataset in a format, with its options."""
-        given = {"type": type, "path": str(path), **_given(mode=mode, shard_size=shard_size), **_plain(options)}
+        given = {"type": type, "path": str(path), **_given(mode=mode, shard_size=shard_size), **options}
         return self._with("output", given)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the pipeline as a recipe's YAML would hold it (an in-memory table is left out)."""
+        """Return the pipeline as a recipe's YAML would hold it."""
         top = {"name": self.name, **_given(seed=self.seed or None, description=self.description or None)}
         if self.provenance != "full":
             top["provenance"] = self.provenance
@@ -142,12 +140,13 @@ class Pipeline:
 
     def recipe(self, *, sets: Sequence[str] = (), run_id: str | None = None) -> Recipe:
         """Return the validated recipe. Raises RecipeError with every problem found."""
-        document = Document(data=json.loads(json.dumps(self.to_dict())))
+        document = from_python(self.to_dict())
         return assemble(document, sets=sets, run_id=run_id, base_dir=Path(), objects=self._objects)
 
     def _with(self, key: str, value: Any, objects: dict[Steps, Any] | None = None) -> Pipeline:
-        kept = {s: o for s, o in self._objects.items() if key == "stages" or s[0] != key}
-        return dataclasses.replace(self, _data={**self._data, key: value}, _objects={**kept, **(objects or {})})
+        return dataclasses.replace(
+            self, _data={**self._data, key: value}, _objects={**self._objects, **(objects or {})}
+        )
 
 
 def _step(written: Written) -> Step | dict[str, Any]:
@@ -168,17 +167,5 @@ def _given(**options: Any) -> dict[str, Any]:
     return {key: value for key, value in options.items() if value is not None}
 
 
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, dict):
-        return all(map(_is_plain, value.values()))
-    if isinstance(value, (list, tuple)):
-        return all(map(_is_plain, value))
-    return value is None or isinstance(value, (str, int, float, Path))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    return str(value) if isinstance(value, Path) else value
+def _home() -> Path:
+    return Path(os.environ.get("FDF_HOME", ".fdf"))
