@@ -36,9 +36,13 @@ class NormalizeText(Refiner):
     """
 
     field: str = "text"
+    """The column of text."""
     unicode: Literal["NFC", "NFKC", "NFD", "NFKD", "none"] = "NFC"
+    """The Unicode normalization form."""
     whitespace: Literal["collapse", "keep"] = "collapse"
+    """Whether whitespace is collapsed."""
     control: Literal["remove", "keep"] = "remove"
+    """Whether control characters are removed."""
 
     version = "1.0.0"
     modality = "text"

@@ -45,7 +45,9 @@ class TextQualityScorer(Score):
     """
 
     field: str = "text"
+    """The column of text."""
     stop_words: bool = True
+    """Whether part 7, English stop words, counts."""
 
     version = "1.0.0"
     modality = "text"

@@ -26,7 +26,9 @@ class TextStatistics(Score):
     """
 
     field: str = "text"
+    """The column of text."""
     prefix: str = ""
+    """Put before the names of the new columns."""
 
     version = "1.0.0"
     modality = "text"

@@ -24,8 +24,11 @@ class WordCountFilter(Filter):
     """
 
     field: str = "text"
+    """The column of text."""
     min_words: int | None = 50
+    """The fewest words that are kept; null: no lower bound."""
     max_words: int | None = 100_000
+    """The most words that are kept; null: no upper bound."""
 
     version = "1.0.0"
     modality = "text"

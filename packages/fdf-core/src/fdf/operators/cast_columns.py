@@ -24,6 +24,7 @@ class CastColumns(Refiner):
     """
 
     types: dict[str, str]
+    """Column: name of its new type, such as int32, float32, string or list<string>."""
 
     version = "1.0.0"
 

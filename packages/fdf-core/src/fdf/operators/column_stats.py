@@ -24,6 +24,7 @@ class ColumnStats(Evaluator):
     """
 
     columns: tuple[str, ...] | None = None
+    """The columns to tell of; by default all."""
 
     version = "1.0.0"
 

@@ -27,7 +27,9 @@ class ExpressionFilter(Filter):
     """
 
     keep: str
+    """The condition, in Polars SQL."""
     nulls: Literal["drop", "keep"] = "drop"
+    """What happens to a row for which the condition is null."""
 
     version = "1.0.0"
     depends = ("polars",)

@@ -20,6 +20,7 @@ class RenameColumns(Refiner):
     """
 
     columns: dict[str, str]
+    """New name: old name."""
 
     version = "1.0.0"
 

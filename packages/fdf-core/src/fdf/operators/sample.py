@@ -32,9 +32,13 @@ class SampleFilter(Filter):
     """
 
     rate: float
+    """The share of rows to keep, from 0 to 1."""
     field: str | None = None
+    """The column whose value decides; by default the row's id."""
     seed: int = 0
+    """Another seed is another sample."""
     nulls: Literal["drop", "keep"] = "drop"
+    """What happens to a null in `field`."""
 
     version = "1.0.0"
     reasons = ("null", "not_sampled")

@@ -23,7 +23,9 @@ class SelectColumns(Refiner):
     """
 
     columns: tuple[str, ...] | None = None
+    """The columns to keep."""
     drop: tuple[str, ...] | None = None
+    """The columns to remove."""
 
     version = "1.0.0"
 

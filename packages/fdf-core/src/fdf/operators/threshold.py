@@ -31,13 +31,21 @@ class ThresholdFilter(Filter):
     """
 
     field: str
+    """The column to compare."""
     gt: int | float | None = None
+    """Keep values greater than this."""
     ge: int | float | None = None
+    """Keep values of this or more."""
     lt: int | float | None = None
+    """Keep values less than this."""
     le: int | float | None = None
+    """Keep values of this or less."""
     eq: Value | None = None
+    """Keep this value only."""
     in_: tuple[Value, ...] | None = None
+    """Keep these values only."""
     nulls: Literal["drop", "keep"] = "drop"
+    """What happens to a null."""
 
     version = "1.0.0"
     reasons = ("null", "below_min", "above_max", "not_equal", "not_in")
