@@ -1,18 +1,13 @@
 from __future__ import annotations
 
 from fdf.testing.runners import RunnerConformance
-from fdf_runner_local import LocalRunner
 
 
 class TestForkedWorkers(RunnerConformance):
-    registered = "local"
-
-    def make_runner(self, *, workers):
-        return LocalRunner(workers=workers, start="fork")
+    runner = "fdf_runner_local:LocalRunner"
+    options = {"start": "fork"}  # noqa: RUF012 (the suite declares it)
 
 
 class TestSpawnedWorkers(RunnerConformance):
-    registered = "local"
-
-    def make_runner(self, *, workers):
-        return LocalRunner(workers=workers, start="spawn")
+    runner = "fdf_runner_local:LocalRunner"
+    options = {"start": "spawn"}  # noqa: RUF012

@@ -13,7 +13,7 @@ __all__ = ["LocalRunner"]
 
 def __getattr__(name: str) -> Any:
     if name == "LocalRunner":
-        from fdf_runner_local.runner import LocalRunner  # noqa: PLC0415 (so that a listing imports no pyarrow)
+        from fdf_runner_local.runner import LocalRunner
 
         return LocalRunner
     raise AttributeError(f"module 'fdf_runner_local' has no attribute {name!r}")

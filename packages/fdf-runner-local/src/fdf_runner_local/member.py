@@ -94,6 +94,8 @@ class Member:
         """
         now = time.monotonic()
         silent = now - self._heard
+        if self.child.pid is None:
+            self.progressed()
         if self.task is None or silent < self._next_stall:
             return None
         if self._asked is None:

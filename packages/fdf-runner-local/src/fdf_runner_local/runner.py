@@ -54,6 +54,10 @@ class LocalRunner:
         # What workers are forked from stays for the next stage, and goes with the runner.
         self._close = weakref.finalize(self, self._nursery.close)
 
+    def close(self) -> None:
+        """End the process that workers are forked from. Without this call it ends with the runner."""
+        self._close()
+
     def check(self, plan: Plan) -> None:
         """Refuse a platform without POSIX processes, and operators that want more memory than the machine has."""
         if sys.platform == "win32":

@@ -38,6 +38,7 @@ from fdf_runner_local.wire import (
 )
 
 IO_THREADS = 2
+CALLS_TOLD = 3
 OUT_OF_MEMORY_SCORE = "500"
 
 
@@ -107,12 +108,10 @@ def _listen(end: WorkerEnd, runs: queue.SimpleQueue[Run | None], cancel: CancelT
 
 
 def _whereabouts(thread: int) -> str:
-    """Return the innermost line of Python that a thread is running."""
+    """Return the innermost calls that a thread is in, the innermost first."""
     frame = sys._current_frames().get(thread)  # noqa: SLF001 (the documented way, in spite of its name)
-    if frame is None:
-        return "unknown"
-    innermost = traceback.extract_stack(frame)[-1]
-    return f"{innermost.filename}:{innermost.lineno} in {innermost.name}"
+    calls = traceback.extract_stack(frame)[-CALLS_TOLD:]
+    return " < ".join(f"{call.filename}:{call.lineno} in {call.name}" for call in reversed(calls))
 
 
 def _vanish() -> NoReturn:

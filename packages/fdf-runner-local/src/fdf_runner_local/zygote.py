@@ -105,7 +105,7 @@ class Zygote:
                 held.close()
             os.setsid()
             _die_with_parent()
-            from fdf_runner_local.worker import work  # noqa: PLC0415 (already imported, by `main`)
+            from fdf_runner_local.worker import work
 
             code = work(socket.socket(fileno=descriptor), device=self._device)
         except SystemExit as end:
@@ -121,7 +121,7 @@ class Zygote:
 
 def main(descriptor: int, *, device: str) -> None:
     """Import what workers need, then fork them on order."""
-    import fdf_runner_local.worker  # noqa: F401, PLC0415 (before the forks)
+    import fdf_runner_local.worker  # noqa: F401 (before the forks)
 
     # Python counts threads to warn of locks; the ones that the libraries keep sleep and hold none.
     warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)

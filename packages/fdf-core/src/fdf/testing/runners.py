@@ -1,11 +1,8 @@
-"""The suite that every runner passes: whatever happens to its workers, the result is the serial runner's, byte for byte.
+"""The suite that every runner passes: whatever happens to workers, the result is the serial runner's, byte for byte.
 
 ```python
 class TestMyRunner(RunnerConformance):
-    registered = "mine"
-
-    def make_runner(self, *, workers):
-        return MyRunner(workers=workers)
+    runner = "my_package:MyRunner"
 ```
 
 A runner that runs tasks in the driver's own process says `isolates = False`: what kills a worker kills it.
@@ -20,9 +17,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -47,19 +46,29 @@ CANCEL_WITHIN = 5.0
 _DRIVER = """
 import json, sys
 import fdf
-fdf.run(json.loads(sys.argv[1]), runner=sys.argv[2], workers=2)
+from fdf.testing.runners import make_runner
+recipe, runner, options = map(json.loads, sys.argv[1:])
+fdf.run(recipe, runner=make_runner(runner, workers=2, options=options))
 """
 
 
-class RunnerConformance:
-    """Subclass it as `Test...`, with `make_runner` and the name that the runner is registered under."""
+def make_runner(runner: str, *, workers: int, options: Mapping[str, Any]) -> Runner:
+    """Return a new runner of the class that `module:Name` says."""
+    module, _, name = runner.partition(":")
+    made: Runner = getattr(import_module(module), name)(workers=workers, **options)
+    return made
 
-    registered: ClassVar[str]
+
+class RunnerConformance:
+    """Subclass it as `Test...`, with the runner's class and, where it takes some, its options beside `workers`."""
+
+    runner: ClassVar[str]
+    options: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     isolates: ClassVar[bool] = True
 
     def make_runner(self, *, workers: int) -> Runner:
         """Return a new runner."""
-        raise NotImplementedError
+        return make_runner(self.runner, workers=workers, options=self.options)
 
     @pytest.fixture(autouse=True)
     def _workplace(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +105,7 @@ class RunnerConformance:
         workers, drawn, done, ahead = 2, 0, 0, []
         inner = self.make_runner(workers=workers)
 
-        def counted(tasks: Iterator[Task]) -> Iterator[Task]:
+        def counted(tasks: Iterable[Task]) -> Iterator[Task]:
             nonlocal drawn
             for task in tasks:
                 drawn += 1
@@ -107,8 +116,8 @@ class RunnerConformance:
             name = inner.name
             check = staticmethod(inner.check)
 
-            def run(self, tasks: Iterator[Task], emit: Emit, cancel: CancelToken) -> None:
-                inner.run(counted(iter(tasks)), emit, cancel)
+            def run(self, tasks: Iterable[Task], emit: Emit, cancel: CancelToken) -> None:
+                inner.run(counted(tasks), emit, cancel)
 
         def on_event(event: Event) -> None:
             nonlocal done
@@ -264,11 +273,12 @@ class RunnerConformance:
         return [n for table in tables for n in table["n"].to_pylist()]
 
     def driver(
-        self, recipe: dict[str, Any], where: str, *, env: dict[str, str] | None = None
+        self, recipe: dict[str, Any], where: str, *, env: Mapping[str, str] | None = None
     ) -> subprocess.Popen[bytes]:
         """Start the run in a process of its own."""
+        arguments = [self.placed(recipe, where), self.runner, dict(self.options)]
         return subprocess.Popen(  # noqa: S603 (our own program)
-            [sys.executable, "-c", _DRIVER, json.dumps(self.placed(recipe, where)), self.registered],
+            [sys.executable, "-c", _DRIVER, *map(json.dumps, arguments)],
             env={**os.environ, **(env or {})},
             cwd=self.place,
             stdin=subprocess.DEVNULL,

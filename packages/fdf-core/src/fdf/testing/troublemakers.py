@@ -14,14 +14,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-import fdf
 from fdf.errors import StageFailed
 
 MEBIBYTE = 1 << 20
 PATIENCE = 60.0
 
 
-@fdf.filter(reads=("n",))
 def is_killed(batch: pa.RecordBatch, *, row: int = -1, flag: str = "") -> pa.Array:
     """Kill the process from outside at this row, once."""
     if _meets(batch, row) and _first(flag):
@@ -29,7 +27,6 @@ def is_killed(batch: pa.RecordBatch, *, row: int = -1, flag: str = "") -> pa.Arr
     return _all(batch)
 
 
-@fdf.filter(reads=("n",))
 def segfaults(batch: pa.RecordBatch, *, row: int = -1) -> pa.Array:
     """Read from address 0 at this row, every time."""
     if _meets(batch, row):
@@ -37,7 +34,6 @@ def segfaults(batch: pa.RecordBatch, *, row: int = -1) -> pa.Array:
     return _all(batch)
 
 
-@fdf.filter(reads=("n",))
 def exits(batch: pa.RecordBatch, *, row: int = -1) -> pa.Array:
     """End the process at this row, every time."""
     if _meets(batch, row):
@@ -45,11 +41,10 @@ def exits(batch: pa.RecordBatch, *, row: int = -1) -> pa.Array:
     return _all(batch)
 
 
-@fdf.filter(reads=("n",))
 def eats_memory(batch: pa.RecordBatch, *, row: int = -1, mebibytes: int = 1024) -> pa.Array:
     """Take this much memory at this row, slowly enough to be seen doing it."""
     if _meets(batch, row):
-        taken = []
+        taken: list[bytes] = []
         while len(taken) < mebibytes // 16:
             taken.append(b"x" * (16 * MEBIBYTE))
             time.sleep(0.01)
@@ -57,7 +52,6 @@ def eats_memory(batch: pa.RecordBatch, *, row: int = -1, mebibytes: int = 1024) 
     return _all(batch)
 
 
-@fdf.filter(reads=("n",))
 def waits(batch: pa.RecordBatch, *, row: int = -1, flag: str = "") -> pa.Array:
     """Hang at this row until the flag is there."""
     deadline = time.monotonic() + PATIENCE
@@ -66,14 +60,12 @@ def waits(batch: pa.RecordBatch, *, row: int = -1, flag: str = "") -> pa.Array:
     return _all(batch)
 
 
-@fdf.filter(reads=("n",))
 def dawdles(batch: pa.RecordBatch, *, seconds: float = 0.05) -> pa.Array:
     """Take a while for every batch."""
     time.sleep(seconds)
     return _all(batch)
 
 
-@fdf.filter(reads=("n",))
 def fails_stage(batch: pa.RecordBatch, *, row: int = -1) -> pa.Array:
     """Fail the whole stage at this row."""
     if _meets(batch, row):
