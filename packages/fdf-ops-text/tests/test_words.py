@@ -13,7 +13,10 @@ from fdf_ops_text.words import TextBytes, word_counts
 SPACES = "".join(c for c in map(chr, range(0x110000)) if c.isspace())
 # Text that is rich in all kinds of whitespace and in characters that share bytes with it.
 texts = st.lists(
-    st.none() | st.text(st.sampled_from(SPACES + "ab\u00a1\u0085\u2010\u200b\u3001\u1681\U0001f600") | st.characters()),
+    st.none()
+    | st.text(
+        st.sampled_from(SPACES + "ab\u00a1\u0085\u2010\u200b\u3001\u1681\U0001f600") | st.characters(codec="utf-8")
+    ),
     max_size=8,
 )
 
