@@ -2,69 +2,68 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
+import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fdf.errors import StageFailed
+from fdf.stage.attempts import Caller, Failure
 from fdf.stage.blame import MAX_PLAIN_DEATHS, Attempt, Crumb, Ledger
+from fdf.stage.rows import Rows
 
-ROWS = 1000
-
-
-class Death(Exception):
-    def __init__(self, at):
-        self.at = at
+ROWS = 200
 
 
-def simulate(attempt, *, lethal, batches):
-    """Run operators over batches as `fdf.stage.attempts` does: cut at suspects' middles and at condemned rows.
+class Death(BaseException):
+    """Ends the simulated worker: no operator's exception, so that it is not bisected as one."""
 
-    Returns the (operator, row) pairs that were set aside; raises Death where a lethal pair meets a worker.
+
+def simulate(attempt, *, lethal, size):
+    """Let operators `a` and `b` judge all rows as a worker does; raise Death at a lethal (operator, row).
+
+    Returns the pairs that failed; Death holds the last crumb.
     """
-    condemned = {(c.operator_id, c.ordinal) for c in attempt.condemned}
-    for start, stop in batches:
-        for operator in ("a", "b"):
-            cuts = {start, stop}
-            for who, row in condemned:
-                if who == operator:
-                    cuts |= {row, row + 1}
-            for suspect in attempt.suspects:
-                if suspect.operator_id == operator:
-                    cuts |= {suspect.start, (suspect.start + suspect.stop) // 2, suspect.stop}
-            edges = sorted(c for c in cuts if start <= c <= stop)
-            for low, high in pairwise(edges):
-                if (operator, low) in condemned:
-                    continue
-                if any(who == operator and low <= row < high for who, row in lethal):
-                    raise Death(Crumb(operator_id=operator, start=low, stop=high) if attempt.careful else None)
-    return condemned
+    crumbs = [None]
+    caller = Caller(attempt, crumbs.append)
+    failed = set()
+    for start in range(0, ROWS, size):
+        ordinals = np.arange(start, min(start + size, ROWS))
+        rows = Rows(data=pa.record_batch({"n": ordinals}), ordinals=ordinals)
+        for operator in "ab":
+
+            def verb(piece, operator=operator):
+                if any((operator, row) in lethal for row in piece.ordinals.tolist()):
+                    raise Death(crumbs[-1])
+
+            for outcome in caller.call(operator, rows, verb):
+                if isinstance(outcome, Failure):
+                    failed |= {(operator, row) for row in outcome.rows.ordinals.tolist()}
+    return failed
 
 
-def until_it_lives(ledger, *, lethal, batches, cause="fault"):
-    """Return what was set aside in the end, and how many workers died on the way."""
+def until_it_lives(ledger, *, lethal, size, cause):
+    """Return what was quarantined in the end, and how many workers died on the way."""
     deaths = 0
     while True:
         try:
-            return simulate(ledger.attempt("s"), lethal=lethal, batches=batches), deaths
+            return simulate(ledger.attempt("s"), lethal=lethal, size=size), deaths
         except Death as death:
             deaths += 1
-            ledger.died("s", name="file.parquet", cause=cause, detail="SIGSEGV", at=death.at)
+            ledger.died("s", name="file.parquet", cause=cause, detail="SIGSEGV", at=death.args[0])
 
 
 @given(
     lethal=st.sets(st.tuples(st.sampled_from("ab"), st.integers(0, ROWS - 1)), max_size=8),
-    size=st.integers(1, ROWS),
+    size=st.integers(10, ROWS),
     cause=st.sampled_from(["fault", "memory"]),
 )
 def test_exactly_the_rows_that_kill_are_condemned(lethal, size, cause):
-    batches = [(start, min(start + size, ROWS)) for start in range(0, ROWS, size)]
-    condemned, deaths = until_it_lives(Ledger(), lethal=lethal, batches=batches, cause=cause)
-    assert condemned == lethal
-    # Per row: one death in each halving (10 for 1,000 rows, and one for rounding), two while alone; and the first.
-    assert deaths <= 1 + len(lethal) * (11 + 2)
+    quarantined, deaths = until_it_lives(Ledger(), lethal=lethal, size=size, cause=cause)
+    assert quarantined == lethal
+    # The first death, then per row: one per halving (8 for 200 rows, and one for rounding), and two while alone.
+    assert deaths <= 1 + len(lethal) * (9 + 2)
 
 
 def test_row_alone_is_condemned_only_at_its_second_death():
