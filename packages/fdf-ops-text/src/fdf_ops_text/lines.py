@@ -22,6 +22,7 @@ SENTENCE_ENDS = ".!?…。！？｡؟۔।॥"  # noqa: RUF001 (that they look a
 # What may stand between the end of a sentence and the end of its line.
 CLOSING = "\"'”’»)]）」』"  # noqa: RUF001
 _LINE_FEED = 0x0A
+_ASCII_LETTER = np.array([code < 0x80 and chr(code).isalpha() for code in range(256)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,11 +116,12 @@ class WordLines:
     @cached_property
     def _opens_line(self) -> _Mask:
         """Per word: whether it is the first of its line."""
-        starts = self.text.word_starts
-        line = np.searchsorted(np.flatnonzero(self.text.data == _LINE_FEED), starts)
-        row = np.searchsorted(self.text.heads, starts, side="right")
-        opens = np.ones(starts.size, dtype=bool)
-        opens[1:] = (np.diff(line) != 0) | (np.diff(row) != 0)
+        borders = self.text.data == _LINE_FEED
+        borders[self.text.heads] = True
+        # Two words stand on one line if no border was passed between them.
+        passed = np.cumsum(borders, dtype=np.int64)[self.text.word_starts]
+        opens = np.ones(passed.size, dtype=bool)
+        opens[1:] = passed[1:] != passed[:-1]
         return opens
 
     @cached_property
@@ -169,7 +171,7 @@ class WordLines:
     @cached_property
     def _letters(self) -> _Mask:
         data = self.text.data
-        letters = _is_letter()[np.where(data < 0x80, data, 0)]
+        letters = _ASCII_LETTER[data]
         wide = np.flatnonzero(data >= 0xC0)
         letters[wide] = _is_letter()[self._characters(wide)]
         return letters
