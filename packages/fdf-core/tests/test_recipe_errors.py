@@ -205,6 +205,7 @@ def test_a_dict_is_checked_like_yaml_and_says_where(changes, code, at):
         ({"params": {"field": "a", "ge": "much"}}, "FDF211", "params.ge"),
         ({"params": {}}, "FDF210", "params"),
         ({"kind": "score"}, "FDF205", "kind"),
+        ({"kind": []}, "FDF113", "kind"),
         ({"require": ["a < 1"]}, "FDF207", "require"),
         ({"when": "max(a) > 3"}, "FDF221", "when"),
         ({"op": "no_such_module_anywhere:Filter"}, "FDF201", "op"),

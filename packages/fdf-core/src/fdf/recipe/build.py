@@ -186,7 +186,10 @@ class Builder:
         if not isinstance(op, str):
             return None
         return self.document.attempt(
-            (*steps, "op"), lambda: lookup.operator(op, kind=kind if kind in KINDS else None, base_dir=self.base_dir)
+            (*steps, "op"),
+            lambda: lookup.operator(
+                op, kind=kind if isinstance(kind, str) and kind in KINDS else None, base_dir=self.base_dir
+            ),
         )
 
     def _ready(self, given: dict[str, Any], steps: Steps) -> Operator | None:
