@@ -152,7 +152,9 @@ def step_strategy(number: int) -> st.SearchStrategy[dict[str, Any]]:
 
 chains = st.integers(0, 4).flatmap(lambda n: st.tuples(*[step_strategy(i) for i in range(n)]))
 texts = st.one_of(st.none(), st.sampled_from(["", "a", "aa", POISON, "é", "Bob", "naïve", "boom"]))
-tables = st.lists(st.lists(st.tuples(texts, st.one_of(st.none(), st.integers(0, 4))), max_size=9), min_size=1, max_size=3)
+tables = st.lists(
+    st.lists(st.tuples(texts, st.one_of(st.none(), st.integers(0, 4))), max_size=9), min_size=1, max_size=3
+)
 
 
 def input_rows(files: list[list[tuple[str | None, int | None]]]) -> list[Row]:
@@ -243,3 +245,126 @@ def test_every_row_ends_where_a_row_by_row_reading_of_the_recipe_says(files, cha
         "rows_expanded": len(model.replaced),
         "rows_quarantined": len(model.quarantined),
     }
+
+
+@settings(
+    max_examples=15,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(files=tables, chain=chains, cut=st.integers(0, 4))
+def test_cutting_a_chain_into_two_stages_changes_no_row(files, chain, cut, monkeypatch):
+    chain = tuple({**step, "on_error": "quarantine"} for step in chain)
+    model = Model()
+    model.run(input_rows(files), list(chain))
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        monkeypatch.setenv("FDF_HOME", str(root / "home"))
+        whole = read_part(root / "stage", run_files(root, files, chain), "outputs")
+        recipe = {
+            "name": "two",
+            "input": {"type": "parquet", "name": "src", "path": f"{root}/in/*.parquet"},
+            "stages": [
+                {"name": name, "materialize": {"path": str(root / name), "drops": "ids"}, "min_errors": 10_000,
+                 "operators": list(part)}
+                for name, part in (("one", chain[:cut]), ("two", chain[cut:]))
+            ],
+            "output": {"type": "parquet", "path": str(root / "final"), "shard_size": 1},
+        }  # fmt: skip
+        result = fdf.run(recipe, runner="serial")
+        kept = read_part(root / "final", result.manifest, "outputs")
+        gone = [r for s in ("one", "two") for r in read_part(root / s, result.manifests[s], "dropped")]
+    assert [r["__fdf__/id"] for r in kept] == [r.id for r in model.kept]
+    assert [r["__fdf__/refined_by"] for r in kept] == [r.refined for r in model.kept]
+    assert [r["__fdf__/generated_by"] for r in kept] == [r.generated for r in model.kept]
+    scores = {r["__fdf__/id"]: r.get("__fdf__/scores") for r in whole}
+    assert [r.get("__fdf__/scores") for r in kept] == [scores[r.id] for r in model.kept]
+    assert sorted((r["__fdf__/id"], r["__fdf__/dropped_by"]) for r in gone) == sorted(
+        (r.id, by) for r, by, _, _ in model.dropped
+    )
+
+
+def test_a_column_that_changes_its_type_is_told_as_text_where_rows_are_rejected(tmp_path, home, op, words):
+    words("a", ["ok", "boom", "long enough", None], k=pa.array([1, 2, 3, 4], pa.int64()))
+    steps = [
+        op("filter", "Short", "early", most=3, around={"when": "k = 3"}),
+        op("refiner", "Spell", poison="boom"),
+        op("filter", "Short", "late", most=3),
+    ]
+    recipe = one_stage(tmp_path, steps, drops="full")
+    manifest = fdf.run(recipe, runner="serial").manifest
+    rejected = read_part(tmp_path / "stage", manifest, "dropped") + read_part(
+        tmp_path / "stage", manifest, "quarantine"
+    )
+    assert {(r["text"], r["k"]) for r in rejected} == {("long enough", "3"), (None, "4"), ("boom", "2")}
+    assert [r["k"] for r in read_part(tmp_path / "stage", manifest, "outputs")] == ["1"]
+
+
+@pytest.mark.parametrize("drops", ["full", "sample", "ids"])
+def test_batch_boundaries_change_no_byte(tmp_path, home, op, drops):
+    (tmp_path / "in").mkdir()
+    for name in "ab":
+        texts_ = [None if i % 11 == 0 else POISON if i % 47 == 5 else "xy" * (i % 7) for i in range(150)]
+        table = pa.table({"text": pa.array(texts_, pa.string()), "k": pa.array(range(150), pa.int64())})
+        pq.write_table(table, tmp_path / "in" / f"{name}.parquet", row_group_size=60)
+    found = {}
+    for size in (1, 7, None):
+        around = {"batch_size": size} if size else {}
+        steps = [
+            op("score", "Lengths", poison=POISON, around=around),
+            op("generator", "Fan", keep_parent=True, around=around),
+            op("refiner", "Upper", around={**around, "when": "copy IS NULL"}),
+            op("filter", "Short", most=8, around={**around, "when": "k > 20"}),
+            op("evaluator", "TextSum", around=around),
+            op("evaluator", "ColumnStats", around=around),
+        ]
+        recipe = one_stage(tmp_path / str(size), steps, drops=drops, inputs=tmp_path / "in")
+        recipe["output"] = {"type": "parquet", "path": str(tmp_path / str(size) / "final")}
+        result = fdf.run(recipe, runner="serial")
+        files = {
+            str(p.relative_to(tmp_path / str(size))): p.read_bytes() for p in (tmp_path / str(size)).rglob("part-*")
+        }
+        assert {f.split("/")[1] for f in files if f.startswith("stage")} == {"data", "dropped", "quarantine"}
+        found[size] = ([s.manifest["id"] for s in result.stages], files)
+    assert found[1] == found[7] == found[None]
+
+
+def one_stage(root: Path, steps, *, drops: str = "sample", inputs: Path | None = None) -> dict[str, Any]:
+    return {
+        "name": "one",
+        "input": {"type": "parquet", "path": str(inputs or root / "in")},
+        "stages": [
+            {
+                "name": "stage",
+                "materialize": {"path": str(root / "stage"), "drops": drops},
+                "min_errors": 1000,
+                "operators": steps,
+            }
+        ],
+    }
+
+
+def test_a_dropped_sample_holds_every_id_and_at_most_a_hundred_whole_rows_for_each_reason(tmp_path, home, op, words):
+    words("a", [None] * 50 + ["too long"] * 400 + ["ok"])
+    manifest = fdf.run(one_stage(tmp_path, [op("filter", "Short")]), runner="serial").manifest
+    rows = read_part(tmp_path / "stage", manifest, "dropped")
+    assert len({r["__fdf__/id"] for r in rows}) == len(rows) == 450
+    assert sum(r["text"] == "too long" for r in rows) == 100
+    assert manifest["operators"][0]["dropped"] == {"missing": 50, "too_long": 400}
+
+
+def test_a_stage_that_keeps_nothing_writes_one_empty_shard_and_the_next_stages_go_on(tmp_path, home, op, words):
+    words("a", ["too long"] * 3)
+    words("b", ["too long"] * 3)
+    recipe = one_stage(tmp_path, [op("filter", "Short")])
+    recipe["stages"].append({"name": "next", "operators": [op("score", "Lengths")]})
+    recipe["output"] = {"type": "parquet", "path": str(tmp_path / "out")}
+    result = fdf.run(recipe, runner="serial")
+    assert [len(s.manifest["outputs"]) for s in result.stages] == [1, 1, 1]
+    assert result.to_arrow().num_rows == 0
+    assert {"text", "length"} <= set(pq.read_table(tmp_path / "out").schema.names)
+    # And back: rows that come later take its place.
+    words("b", ["ok"])
+    assert fdf.run(recipe, runner="serial").to_arrow().column("text").to_pylist() == ["ok"]
+    assert len(list((tmp_path / "out").glob("part-*"))) == 1

@@ -9,6 +9,7 @@ import base64
 import json
 import os
 from importlib import metadata
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pyarrow as pa
 from fdf.errors import PlanError, Problem
 from fdf.fingerprint import canonical_json, digest
 from fdf.plan.flow import needed_columns, prune, rejected_schema, resolve_chain
-from fdf.plan.job import OUTPUT_LAYOUT, STAGE_LAYOUT, StageJob, Step
+from fdf.plan.job import OUTPUT_LAYOUT, STAGE_LAYOUT, Layout, StageJob, Step
 from fdf.plan.model import Plan, StagePlan
 from fdf.recipe.model import Materialize, OutputUse, Provenance, Recipe, SourceUse, StageUse
 from fdf.schema import GENERATED_BY, ID, REFINED_BY, SCORES, SOURCE, TAGS
@@ -25,6 +26,7 @@ from fdf.sinks.base import Sink
 from fdf.sinks.parquet import ParquetSink
 from fdf.sources.naming import resolve_columns
 from fdf.storage import open_store
+from fdf.storage.uri import local_path
 
 FORMAT = "fdf/1"
 OUTPUT = "output"
@@ -264,18 +266,35 @@ def _operator_identity(use: Any) -> dict[str, Any]:
 
 
 def _refuse_shared_roots(stages: list[StagePlan]) -> None:
-    seen: dict[str, str] = {}
-    for stage in stages:
-        root = stage.root.rstrip("/")
-        if root in seen:
-            raise PlanError(
-                Problem(
-                    code="FDF332",
-                    message=f"stages `{seen[root]}` and `{stage.name}` are both to be written to {root}",
-                    help="give each stage a path of its own, for example with {{stage}} in it",
-                )
+    """Raise PlanError where a stage would write into the folders of another."""
+    for outer, inner in permutations(stages, 2):
+        below = _below(inner.root, outer.root)
+        if below is None or (below and not _is_read_there(below, outer.job.layout)):
+            continue
+        where = f"to be written to {outer.root} and {inner.root}" if below else f"both to be written to {outer.root}"
+        raise PlanError(
+            Problem(
+                code="FDF332",
+                message=f"stages `{outer.name}` and `{inner.name}` are {where}, where each would see the other's files",
+                help="give each stage a path of its own, for example with {{stage}} in it",
             )
-        seen[root] = stage.name
+        )
+
+
+def _below(inner: str, outer: str) -> str | None:
+    """Return the path of one root below the other ("": the same), or None where it is elsewhere."""
+    inner, outer = (local_path(root) or root.rstrip("/") for root in (inner, outer))
+    if inner == outer:
+        return ""
+    return inner[len(outer) + 1 :] if inner.startswith(f"{outer.rstrip('/')}/") else None
+
+
+def _is_read_there(path: str, layout: Layout) -> bool:
+    """Say whether a path below a root is among the files that readers or the commit of that root look at."""
+    folders = (layout.dropped, layout.quarantine, layout.receipts)
+    if layout.data and f"{path}/".startswith((layout.data, *folders)):
+        return True
+    return not layout.data and not any(part.startswith((".", "_")) for part in path.split("/"))
 
 
 __all__ = ["FORMAT", "OUTPUT", "Step", "compile_plan", "decode_schema", "encode_schema", "fdf_home"]

@@ -21,7 +21,7 @@ from fdf.runner.contract import Runner
 from fdf.runner.record import RunRecord, begin, fresh_run_id, load_record, now, unpin
 from fdf.runner.result import RunResult, StageResult
 from fdf.stage.budget import Watch
-from fdf.stage.directory import StageDirectory
+from fdf.stage.directory import StageDirectory, check_writable
 from fdf.stage.events import CancelToken, Emit, Event
 from fdf.stage.shard_file import FileEntry
 from fdf.stage.tasks import stage_tasks
@@ -91,6 +91,8 @@ def run_plan(
 ) -> RunResult:
     """Run a plan's stages in order. What is committed stays committed, whatever happens to the rest."""
     runner.check(plan)
+    for stage in plan.stages:
+        check_writable(stage, run_id=plan.recipe.run_id)
     floor = _last_generation(plan)
     record = begin(plan, runner=runner.name)
     record.generation = max(record.generation, floor)

@@ -26,6 +26,7 @@ from fdf.stage.receipt_folder import INDEX, ReceiptFolder
 from fdf.stage.rows import kept_schema
 from fdf.stage.shard_file import FileEntry, ShardFile
 from fdf.storage import open_store
+from fdf.storage.base import Store
 
 SHARD_NAME = re.compile(r"part-(?:\d+-)?([0-9a-f]{12})-[0-9a-f]{12}\.[a-z0-9.]+")
 NO_SPLIT = SplitKey(location="0" * 32, version="0" * 16)
@@ -49,10 +50,10 @@ class StageDirectory:
         found = read_manifest(self.store, self.layout.manifest)
         self._tag = found[1] if found else None
         self.previous: dict[str, Any] | None = found[0] if found else None
-        self._refuse_foreign()
+        _refuse_foreign(stage, self.store, self.previous, run_id=run_id)
         self.warnings = self._warnings()
         self._folder = ReceiptFolder(self.store, self.job.receipts)
-        self._done = self._folder.load(self._sizes())
+        self._done = self._folder.load(self._sizes)
 
     def pending(self, tasks: Iterable[Task], emit: Emit) -> Iterator[Task]:
         """Yield the tasks that have no valid receipt yet; note the order of all."""
@@ -112,42 +113,6 @@ class StageDirectory:
                         "raise the operator's `version` to run it again"
                     )
         return found
-
-    def _refuse_foreign(self) -> None:
-        stage, found = self.stage, self.previous
-        if found is None:
-            self._refuse_foreign_files()
-            return
-        owner = (found.get("pipeline"), found.get("stage"))
-        if owner != (stage.job.pipeline, stage.name) and stage.mode != "overwrite":
-            raise PlanError(
-                Problem(
-                    code="FDF340",
-                    message=f"{stage.root} holds stage `{owner[1]}` of pipeline `{owner[0]}`",
-                    help="choose another path, or `mode: overwrite` to replace it",
-                )
-            )
-        if stage.mode == "error" and found.get("run_id") != self.run_id:
-            raise PlanError(
-                Problem(
-                    code="FDF341",
-                    message=f"{stage.root} holds the result of run {found.get('run_id')}, and `mode: error` keeps it",
-                    help="choose another path or another mode",
-                )
-            )
-
-    def _refuse_foreign_files(self) -> None:
-        suffix = f".{self.stage.job.sink.extension}"
-        for entry in self.store.list(self.layout.data):
-            name = entry.path.removeprefix(self.layout.data)
-            if "/" not in name and name.endswith(suffix) and not SHARD_NAME.fullmatch(name):
-                raise PlanError(
-                    Problem(
-                        code="FDF342",
-                        message=f"{self.stage.root} holds files that FDF did not write, such as {name}",
-                        help="choose an empty folder: whoever reads it would read these files too",
-                    )
-                )
 
     def _sizes(self) -> dict[str, int]:
         folders = (self.layout.data, self.layout.dropped, self.layout.quarantine)
@@ -244,3 +209,49 @@ class StageDirectory:
 def _same(old: dict[str, Any], new: dict[str, Any]) -> bool:
     """Say whether there is nothing to commit: the same result from the same inputs under the same gates."""
     return all(old.get(k) == new.get(k) for k in ("id", "generation", "gates_failed", "inputs"))
+
+
+def check_writable(stage: StagePlan, *, run_id: str) -> None:
+    """Raise PlanError where the stage's directory is not this run's to write. Reads the manifest, writes nothing."""
+    store = open_store(stage.root)
+    found = read_manifest(store, stage.job.layout.manifest)
+    _refuse_foreign(stage, store, found[0] if found else None, run_id=run_id)
+
+
+def _refuse_foreign(stage: StagePlan, store: Store, found: dict[str, Any] | None, *, run_id: str) -> None:
+    if found is None:
+        _refuse_foreign_files(stage, store)
+        return
+    owner = (found.get("pipeline"), found.get("stage"))
+    if owner != (stage.job.pipeline, stage.name) and stage.mode != "overwrite":
+        raise PlanError(
+            Problem(
+                code="FDF340",
+                message=f"{stage.root} holds stage `{owner[1]}` of pipeline `{owner[0]}`",
+                help="choose another path, or `mode: overwrite` to replace it",
+            )
+        )
+    if stage.mode == "error" and found.get("run_id") != run_id:
+        raise PlanError(
+            Problem(
+                code="FDF341",
+                message=f"{stage.root} holds the result of run {found.get('run_id')}, and `mode: error` keeps it",
+                help="choose another path or another mode",
+            )
+        )
+
+
+def _refuse_foreign_files(stage: StagePlan, store: Store) -> None:
+    """Raise PlanError for a file that readers of the dataset would take for a part of it: any that is not hidden."""
+    folder = stage.job.layout.data
+    for entry in store.list(folder):
+        name = entry.path.removeprefix(folder)
+        hidden = any(part.startswith((".", "_")) for part in name.split("/"))
+        if not hidden and not SHARD_NAME.fullmatch(name):
+            raise PlanError(
+                Problem(
+                    code="FDF342",
+                    message=f"{stage.root} holds files that FDF did not write, such as {name}",
+                    help="choose an empty folder: whoever reads it would read these files too",
+                )
+            )

@@ -6,7 +6,7 @@ counts more.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
@@ -32,17 +32,22 @@ class ReceiptFolder:
         """Return where the receipt of a split is."""
         return f"{self._folder}{key.receipt_name}"
 
-    def load(self, sizes: dict[str, int]) -> dict[SplitKey, Receipt]:
-        """Return the receipts whose files are all there, by size; remove single ones whose are not."""
+    def load(self, list_sizes: Callable[[], dict[str, int]]) -> dict[SplitKey, Receipt]:
+        """Return the receipts whose files are all there, by size; remove single ones whose are not, and cut files.
+
+        Sizes are listed after the receipts: another driver places its files first, so none of its receipts is taken
+        for a broken one.
+        """
         paths = [e.path for e in self._store.list(self._folder)]
-        indexes = [p for p in paths if p.removeprefix(self._folder).startswith(INDEX)]
+        indexes = {p: self._read_index(p) for p in paths if p.removeprefix(self._folder).startswith(INDEX)}
+        singles = list(self._read_all((p for p in paths if p not in indexes), gone_is_fine=True))
+        sizes = list_sizes()
         done: dict[SplitKey, Receipt] = {}
-        for path in indexes:
-            receipts = self._read_index(path)
+        for path, receipts in indexes.items():
             self._indexes[path] = {r.key.receipt_name for r in receipts}
-            done.update({r.key: r for r in receipts if _complete(r, sizes)})
-        for path, receipt in self.read(p for p in paths if p not in self._indexes):
-            if receipt is None or not _complete(receipt, sizes):
+            done.update({r.key: r for r in receipts if not self._lacks(r, sizes)})
+        for path, receipt in singles:
+            if receipt is None or self._lacks(receipt, sizes):
                 # Without its files a receipt is a promise that cannot be kept, and it would block the new one.
                 self._store.delete([path])
                 if receipt is not None:
@@ -51,18 +56,31 @@ class ReceiptFolder:
                 done[receipt.key] = receipt
         return done
 
+    def _lacks(self, receipt: Receipt, sizes: dict[str, int]) -> bool:
+        """Say whether a file of the receipt is gone or cut; a cut one is removed, as its name would be taken."""
+        wrong = [f.path for f in receipt.files if sizes.get(f.path) != f.bytes]
+        self._store.delete([p for p in wrong if p in sizes])
+        return bool(wrong)
+
     def read(self, paths: Iterable[str]) -> Iterator[tuple[str, Receipt | None]]:
         """Yield single receipts, None for one that is not readable. Raises FileNotFoundError."""
+        return self._read_all(paths, gone_is_fine=False)
 
-        def read(path: str) -> tuple[str, Receipt | None]:
-            data = self._store.read(path)
+    def _read_all(self, paths: Iterable[str], *, gone_is_fine: bool) -> Iterator[tuple[str, Receipt | None]]:
+        def read(path: str) -> tuple[str, Receipt | None] | None:
+            try:
+                data = self._store.read(path)
+            except FileNotFoundError:
+                if gone_is_fine:
+                    return None
+                raise
             try:
                 return path, Receipt.from_bytes(data)
             except (ValueError, KeyError, TypeError):
                 return path, None
 
         with ThreadPoolExecutor(max_workers=8) as pool:
-            yield from pool.map(read, paths)
+            yield from (found for found in pool.map(read, paths) if found is not None)
 
     def compact(self, receipts: Sequence[Receipt]) -> None:
         """Move the receipts of a committed stage into one index where single ones are too many, or an index is old."""
@@ -84,7 +102,3 @@ class ReceiptFolder:
     def _read_index(self, path: str) -> list[Receipt]:
         with pa.CompressedInputStream(pa.BufferReader(self._store.read(path)), "zstd") as stream:
             return [Receipt.from_bytes(line) for line in stream.read().splitlines()]
-
-
-def _complete(receipt: Receipt, sizes: dict[str, int]) -> bool:
-    return all(sizes.get(f.path) == f.bytes for f in receipt.files)
