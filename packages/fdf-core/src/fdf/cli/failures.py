@@ -18,7 +18,10 @@ from fdf.errors import FdfError, MissingDependency, Problem
 
 USAGE = 2
 BUG = 70
-ENVIRONMENT = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EMFILE, errno.ENOMEM})
+INTERRUPTED = 130
+ENVIRONMENT = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EMFILE, errno.ENOMEM}
+)
 
 
 def exit_code_of(error: Exception, *, as_json: bool) -> int:
@@ -33,11 +36,11 @@ def tell(problems: Sequence[Problem], *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([p.to_json() for p in problems], ensure_ascii=False), err=True)
         return
-    for problem in problems:
+    for number, problem in enumerate(problems):
         head, _, rest = problem.render().partition("\n")
-        colour = "yellow" if problem.warning else "red"
         kind, colon, message = head.partition(": ")
-        say(click.style(kind, fg=colour, bold=True) + colon + message + ("\n" + rest if rest else "") + "\n")
+        mark = click.style(kind, fg="yellow" if problem.warning else "red", bold=True)
+        say(("\n" if number else "") + mark + colon + message + ("\n" + rest if rest else ""))
 
 
 def diagnose(error: Exception) -> tuple[Sequence[Problem], int]:
@@ -54,9 +57,7 @@ def diagnose(error: Exception) -> tuple[Sequence[Problem], int]:
 
 def _usage(error: click.ClickException) -> Problem:
     ctx = error.ctx if isinstance(error, click.UsageError) else None
-    return Problem(
-        code="FDF001", message=error.format_message(), help=f"{ctx.command_path if ctx else 'fdf'} --help"
-    )
+    return Problem(code="FDF001", message=error.format_message(), help=f"{ctx.command_path if ctx else 'fdf'} --help")
 
 
 def _bug(error: Exception) -> Problem:

@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from fdf.cli.failures import INTERRUPTED
 from fdf.cli.screen import say
 
 if TYPE_CHECKING:
     from fdf.stage.events import CancelToken
 
 SHOW_CURSOR = "\x1b[?25h"
-INTERRUPTED = 130
 
 
 @contextmanager

@@ -14,8 +14,16 @@ from fdf.cli.lazy import LazyGroup
 
 COMMANDS = {
     "run": "fdf.cli.run:run",
-    "verify": "fdf.cli.verify:verify",
+    "plan": "fdf.cli.plan:plan",
+    "validate": "fdf.cli.validate:validate",
+    "preview": "fdf.cli.preview:preview",
+    "ops": "fdf.cli.ops:ops",
+    "pipelines": "fdf.cli.pipelines:pipelines",
     "runs": "fdf.cli.runs:runs",
+    "trace": "fdf.cli.trace:trace",
+    "verify": "fdf.cli.verify:verify",
+    "doctor": "fdf.cli.doctor:doctor",
+    "schema": "fdf.cli.schema:schema",
 }
 
 
@@ -46,19 +54,22 @@ class Fdf(LazyGroup):
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command; leave with the exit code that its failure asks for, and no traceback."""
-        from fdf.cli.failures import exit_code_of
-
+        from fdf.cli.failures import INTERRUPTED, exit_code_of
         from fdf.cli.messages import logging_to_stderr
 
+        # Looked for as a word, so that a mistake among the options is told as JSON too.
+        as_json = "--json" in ctx.args
         with logging_to_stderr():
             try:
                 return super().invoke(ctx)
             except (click.exceptions.Exit, click.Abort, BrokenPipeError):
                 raise
+            except KeyboardInterrupt:
+                ctx.exit(INTERRUPTED)
             except Exception as error:
                 if os.environ.get("FDF_DEBUG") == "1" and not isinstance(error, click.ClickException):
                     raise
-                ctx.exit(exit_code_of(error, as_json=bool(ctx.meta.get("fdf.json"))))
+                ctx.exit(exit_code_of(error, as_json=as_json))
 
     def _ask_plugins(self) -> None:
         if self._plugins_asked:

@@ -11,17 +11,13 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _remember(ctx: click.Context, _: click.Parameter, value: bool) -> bool:  # noqa: FBT001 (click calls it so)
-    if value:
-        ctx.meta["fdf.json"] = True
-    return value
-
-
-json_option: Callable[[F], F] = click.option(
-    "--json", "as_json", is_flag=True, is_eager=True, callback=_remember, help="Write JSON to stdout."
-)
+json_option: Callable[[F], F] = click.option("--json", "as_json", is_flag=True, help="Write JSON to stdout.")
 set_option: Callable[[F], F] = click.option(
-    "--set", "sets", metavar="KEY=VALUE", multiple=True, help="Override a key of the recipe: --set vars.n=5. Repeatable."
+    "--set",
+    "sets",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Override a key of the recipe: --set vars.n=5. Repeatable.",
 )
 run_id_option: Callable[[F], F] = click.option(
     "--run-id", metavar="ID", help="Name the run; by default it follows from the recipe, so that running again resumes."
@@ -33,17 +29,26 @@ recipe_argument: Callable[[F], F] = click.argument("recipe")
 
 
 def recipe_path(recipe: str) -> Path:
-    """Return the file of a recipe: a path, or the name of a bundled pipeline. Raises RecipeError."""
+    """Return the file of a recipe: a path, or the name of a bundled pipeline. Raises RecipeError for neither."""
     path = Path(recipe)
-    if path.suffix in (".yaml", ".yml", ".json") or "/" in recipe or path.exists():
+    if path.suffix in (".yaml", ".yml", ".json") or "/" in recipe or path.is_file():
         return path
-    from fdf.registry import find
+    from fdf.errors import MissingDependency, Problem, RecipeError, did_you_mean
+    from fdf.registry import entries, find
 
+    names = {name for e in entries("fdf.pipelines") for name in (e.name, e.qualified)}
+    if recipe not in names:
+        raise RecipeError(
+            Problem(
+                code="FDF502",
+                message=f"`{recipe}` is neither a file nor a bundled recipe",
+                hint=did_you_mean(recipe, names),
+                help="fdf pipelines list",
+            )
+        )
     entry = find("fdf.pipelines", recipe)
     found = entry.resource()
     if found is None or not found.is_file():
-        from fdf.errors import MissingDependency
-
         raise MissingDependency(
             f"the pipeline `{recipe}` of `{entry.distribution}` is announced, but its file is not there",
             help=f"pip install --upgrade --force-reinstall {entry.distribution}",

@@ -167,7 +167,7 @@ class RunProgress:
 class Face(Protocol):
     """Shows a run while it goes on."""
 
-    def __enter__(self) -> Face: ...
+    def __enter__(self) -> Self: ...
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

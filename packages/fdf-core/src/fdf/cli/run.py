@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 @click.option("--runner", metavar="NAME", help="Where it runs; `local` where it is installed, else `serial`.")
 @run_id_option
 @click.option("--fresh", is_flag=True, help="Start anew under a new run id instead of resuming.")
-@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="How many processes work; by default, the cores.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), metavar="N", help="How many processes work; by default, the cores."
+)
 @limit_option
 @click.option("--until", metavar="STAGE", help="Stop after this stage.")
 @click.option(

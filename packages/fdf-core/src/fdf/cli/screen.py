@@ -86,6 +86,11 @@ def number(value: int | None) -> str:
     return "-" if value is None else f"{value:,}"
 
 
+def plural(count: int, noun: str) -> str:
+    """Return a count with its noun."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
 def percent(part: int, whole: int) -> str:
     """Return a share, or `-` of nothing."""
     return f"{100 * part / whole:.1f} %" if whole else "-"

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fdf.cli.screen import columns, number, percent, shortened, size, terminal_width
+from fdf.cli.screen import columns, number, percent, plural, shortened, size, terminal_width
 from fdf.report.funnel import FunnelLine, funnel
 
 if TYPE_CHECKING:
@@ -67,4 +67,4 @@ def counts_line(manifest: Mapping[str, Any]) -> str:
     """Return what a committed directory holds, in words."""
     files = manifest["outputs"]
     held = size(sum(f["bytes"] for f in files))
-    return f"{manifest['counts']['rows_out']:,} rows, {len(files):,} file{'' if len(files) == 1 else 's'}, {held}"
+    return f"{manifest['counts']['rows_out']:,} rows, {plural(len(files), 'file')}, {held}"

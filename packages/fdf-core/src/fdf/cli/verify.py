@@ -17,7 +17,7 @@ def verify(ctx: click.Context, *, target: str, as_json: bool) -> None:
     """Read every file of a stage or output directory (local or s3://), or of all stages of a run, and compare size,
     sha256, rows and the manifest's id with what the manifest says. Exits with 1 where something differs.
     """
-    from fdf.cli.screen import echo_json, say, show, size
+    from fdf.cli.screen import echo_json, plural, say, show, size
     from fdf.errors import StageFailed
     from fdf.report.committed import find_stages
     from fdf.report.verify import verify as verify_stage
@@ -36,10 +36,10 @@ def verify(ctx: click.Context, *, target: str, as_json: bool) -> None:
         echo_json({"ok": not broken, "stages": [r.to_json() for r in results]})
         ctx.exit(MISMATCH if broken else 0)
     for result in results:
-        verdict = "ok" if result.ok else f"{len(result.mismatches):,} mismatches"
+        verdict = "ok" if result.ok else plural(len(result.mismatches), "finding")
         show(
-            f"{result.stage}: {verdict}  {result.files:,} files, {size(result.bytes)}, {result.rows:,} rows kept,"
-            f" id {result.id[:12]}  {result.root}"
+            f"{result.stage}: {verdict}  {plural(result.files, 'file')}, {size(result.bytes)},"
+            f" {result.rows:,} rows kept, id {result.id[:12]}  {result.root}"
         )
         for mismatch in result.mismatches:
             show(f"  {result.root.rstrip('/')}/{mismatch.file} {mismatch.problem}")

@@ -40,7 +40,10 @@ def dropped_examples(stages: Iterable[CommittedStage], *, count: int) -> list[Dr
     by_reason: dict[tuple[str, str, str], list[DroppedRow]] = {}
     for stage in stages:
         wanted = {
-            (o["id"], reason): min(n, count) for o in stage.manifest["operators"] for reason, n in o["dropped"].items() if n
+            (o["id"], reason): min(n, count)
+            for o in stage.manifest["operators"]
+            for reason, n in o["dropped"].items()
+            if n
         }
         for (operator, reason), rows in _collect(stage, wanted).items():
             by_reason[stage.name, operator, reason] = rows

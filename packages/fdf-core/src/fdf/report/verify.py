@@ -72,7 +72,9 @@ def verify(stage: CommittedStage) -> Verification:
     extra = [path for path in _present(stage, store) if path not in named]
     known = _named_by_receipts(stage, store) if extra else set()
     found.uncommitted = [path for path in extra if path in known]
-    found.mismatches += [Mismatch(file=p, problem="is there, but no manifest names it") for p in extra if p not in known]
+    found.mismatches += [
+        Mismatch(file=p, problem="is there, but no manifest names it") for p in extra if p not in known
+    ]
     return found
 
 
