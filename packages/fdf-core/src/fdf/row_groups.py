@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fdf.schema import row_bytes
+from fdf.schema import decoded, row_bytes
 
 
 def as_plain(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
@@ -17,11 +17,7 @@ def as_plain(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
         return batch
     columns = []
     for field in schema:
-        column = batch.column(field.name)
-        if isinstance(column, pa.ExtensionArray):
-            column = column.storage
-        if pa.types.is_dictionary(column.type):
-            column = column.dictionary_decode()
+        column = decoded(batch.column(field.name))
         columns.append(column if column.type.equals(field.type) else pc.cast(column, field.type))
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 

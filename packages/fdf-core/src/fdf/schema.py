@@ -73,6 +73,17 @@ def plain_schema(schema: pa.Schema) -> pa.Schema:
     return pa.schema([plain_field(f) for f in schema])
 
 
+def decoded(array: pa.Array) -> pa.Array:
+    """Return an array without its dictionary or extension type: the values themselves."""
+    if isinstance(array, pa.ExtensionArray):
+        array = array.storage
+    if pa.types.is_dictionary(array.type):
+        values = array.dictionary
+        # Polars gives views, which Arrow cannot take from.
+        array = values.cast(plain_type(values.type)).take(array.indices)
+    return array
+
+
 def row_bytes(batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
     """Return about how many bytes each row holds (int64), from its logical values alone.
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fdf.errors import PlanError
-from fdf.schema import row_bytes
+from fdf.schema import decoded, row_bytes
 from fdf.sources.base import Reject, SourceBatch
 
 BATCH_BYTES = 16 << 20
@@ -80,10 +80,7 @@ def _raw(batch: pa.RecordBatch, row: int) -> bytes:
 
 def _fit(array: pa.Array, field: pa.Field, bad: dict[int, str], *, from_text: bool) -> pa.Array:
     wanted = field.type
-    if isinstance(array, pa.ExtensionArray):
-        array = array.storage
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
+    array = decoded(array)
     have = array.type
     if have.equals(wanted):
         if _holds_text(wanted):

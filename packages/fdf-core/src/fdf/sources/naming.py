@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from fdf.errors import PlanError, did_you_mean
+from fdf.typename import parse_type
 
 ALIASES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("text", ("content", "TEXT", "caption", "txt")),
@@ -51,68 +51,16 @@ def resolve_columns(physical: pa.Schema, columns: dict[str, str] | None) -> Nami
     return Naming(tuple((renamed.get(n, n), n) for n in names), tuple(notes))
 
 
-_SIMPLE = {
-    "bool": pa.bool_(),
-    "boolean": pa.bool_(),
-    **{f"{sign}int{bits}": getattr(pa, f"{sign}int{bits}")() for sign in ("", "u") for bits in (8, 16, 32, 64)},
-    "int": pa.int64(),
-    "float16": pa.float16(),
-    "float32": pa.float32(),
-    "float": pa.float64(),
-    "float64": pa.float64(),
-    "double": pa.float64(),
-    "string": pa.string(),
-    "str": pa.string(),
-    "utf8": pa.string(),
-    "large_string": pa.large_string(),
-    "binary": pa.binary(),
-    "bytes": pa.binary(),
-    "large_binary": pa.large_binary(),
-    "date": pa.date32(),
-    "date32": pa.date32(),
-    "timestamp": pa.timestamp("us", "UTC"),
-    **{f"timestamp[{unit}]": pa.timestamp(unit) for unit in ("s", "ms", "us", "ns")},
-}
-_LIST = re.compile(r"^(?:list|array)<(.+)>$")
-_STRUCT = re.compile(r"^struct<(.+)>$")
-
-
-def arrow_type(name: str, *, column: str = "") -> pa.DataType:
-    """Return the Arrow type of a name such as `int64`, `string`, `list<string>` or `struct<w: int32, h: int32>`.
-
-    Raises PlanError for a name that is no type.
-
-    >>> arrow_type("list<int32>").value_type
-    DataType(int32)
-    """
-    text = name.strip()
-    if text in _SIMPLE:
-        return _SIMPLE[text]
-    inner = _LIST.match(text)
-    if inner:
-        element = inner.group(1).strip()
-        return pa.list_(arrow_type(element.removeprefix("item:").removeprefix("element:"), column=column))
-    fields = _STRUCT.match(text)
-    if fields:
-        pairs = [part.partition(":") for part in _top_level(fields.group(1))]
-        return pa.struct([pa.field(k.strip(), arrow_type(v, column=column)) for k, _, v in pairs])
-    where = f" of column `{column}`" if column else ""
-    raise PlanError(
-        f"`schema` knows no type `{name}`{where}",
-        help=did_you_mean(text, _SIMPLE) or f"types are: {', '.join(sorted(_SIMPLE))}, list<...>, struct<name: ...>",
-    )
-
-
-def _top_level(text: str) -> list[str]:
-    depth, parts, start = 0, [], 0
-    for i, char in enumerate(text):
-        depth += (char == "<") - (char == ">")
-        if char == "," and depth == 0:
-            parts.append(text[start:i])
-            start = i + 1
-    return [*parts, text[start:]]
-
-
 def declared_schema(schema: dict[str, str] | None) -> dict[str, pa.DataType]:
-    """Return the declared types of a source's `schema:` option."""
-    return {column: arrow_type(name, column=column) for column, name in (schema or {}).items()}
+    """Return the declared types of a source's `schema:` option. Raises PlanError for a name that is no type.
+
+    >>> declared_schema({"tags": "list<string>"})["tags"].value_type
+    DataType(string)
+    """
+    types = {}
+    for column, name in (schema or {}).items():
+        try:
+            types[column] = parse_type(name)
+        except ValueError as error:
+            raise PlanError(f"`schema` of column `{column}`: {error}") from error
+    return types

@@ -61,10 +61,16 @@ def redacted(text: str) -> str:
     return re.sub(r"([?&;][^=&\s]*(?:secret|password|token|sig|credential|key)[^=&\s]*=)[^&\s]+", r"\1***", text, flags=re.I)
 
 
+def _instance(protocol: str, authority: str) -> Any:
+    # One instance per process, because event loops and connection pools do not survive a fork, and per endpoint and
+    # identity, because a notebook may change these.
+    given = tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))
+    return _made(protocol, authority, (os.getpid(), given if protocol in ("s3", "s3a") else ()))
+
+
 @cache
-def _instance(protocol: str, authority: str, pid: int) -> Any:
-    # One instance per process: event loops and connection pools do not survive a fork. Listings are never cached,
-    # because other writers change the same folders.
+def _made(protocol: str, authority: str, _situation: object) -> Any:
+    # Listings are never cached: other writers change the same folders.
     options: dict[str, Any] = {"use_listings_cache": False}
     if protocol in ("s3", "s3a"):
         options.update(default_cache_type="none", default_fill_cache=False)
@@ -82,10 +88,10 @@ def filesystem(uri: str) -> tuple[Any, str]:
     refuse_credentials(uri)
     local = local_path(uri)
     if local is not None:
-        return _instance("file", "", os.getpid()), local
+        return _instance("file", ""), local
     protocol = protocol_of(uri)
     try:
-        fs = _instance(protocol, urlsplit(uri).netloc, os.getpid())
+        fs = _instance(protocol, urlsplit(uri).netloc)
     except ImportError as error:
         needed = _INSTALL.get(protocol, str(error))
         raise MissingDependency(f"{redacted(uri)} cannot be opened: `{protocol}://` needs {needed}") from error
