@@ -255,3 +255,12 @@ def test_a_mixture_is_read_whole_though_no_package_reads_one_of_its_sources():
 )
 def test_what_a_mixture_disagrees_with_itself_about_is_a_finding(old, new, code):
     assert code in [p.code for p in recipe.check(MIXTURE.replace(old, new))]
+
+
+def test_a_parameter_that_is_a_python_word_is_written_without_its_underscore():
+    text = TEXT.replace("params: { field: score, ge: \"{{least}}\" }", "params: { field: lang, in: [en, de] }")
+    threshold = recipe.load(text).stages[0].operators[0].operator
+    assert threshold.in_ == ("en", "de")
+    assert threshold.params()["in"] == ["en", "de"]
+    with pytest.raises(RecipeError, match="in_"):
+        recipe.load(text.replace(" in: ", " in_: "))

@@ -10,12 +10,13 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
 from fdf.errors import FdfError, did_you_mean
+from fdf.operator import recipe_name
 from fdf.recipe.draft07 import to_draft07
 from fdf.recipe.field_docs import field_docs
 from fdf.recipe.grammar import SIZE, Schema
@@ -35,15 +36,15 @@ class Finding:
 
 
 def names(declared: type) -> list[str]:
-    """List the parameters of a dataclass."""
-    return [f.name for f in dataclasses.fields(declared) if f.init]
+    """List the parameters of a dataclass, as a recipe writes them."""
+    return [recipe_name(f.name) for f in dataclasses.fields(declared) if f.init]
 
 
 def json_schema(declared: type) -> Schema:
     """Return the JSON Schema (draft-07) of a dataclass's parameters. Raises TypeError where there can be none."""
     schema: Schema = to_draft07(_adapter(declared).json_schema())
     schema.pop("description", None)
-    said = field_docs(declared)
+    said = {recipe_name(name): text for name, text in field_docs(declared).items()}
     for name, field in schema.get("properties", {}).items():
         if name in said:
             field.setdefault("description", said[name])
@@ -78,7 +79,7 @@ def check(declared: type, given: dict[str, Any], *, beside: tuple[str, ...] = ()
     if findings:
         return None, findings
     try:
-        return declared(**{name: getattr(mirror, name) for name in known}), []
+        return declared(**{f.name: getattr(mirror, f.name) for f in dataclasses.fields(declared) if f.init}), []
     except (ValueError, TypeError) as error:
         return None, [Finding(fault="refused", at=(), message=str(error))]
     except FdfError as error:
@@ -90,7 +91,8 @@ def stated(instance: Any) -> dict[str, Any]:
     defaults, as JSON values."""
     fields = [f for f in dataclasses.fields(instance) if f.init]
     values: dict[str, Any] = instance.params()
-    return {f.name: values[f.name] for f in fields if not _is_default(f, getattr(instance, f.name))}
+    stated = [f for f in fields if not _is_default(f, getattr(instance, f.name))]
+    return {recipe_name(f.name): values[recipe_name(f.name)] for f in stated}
 
 
 def _is_default(field: dataclasses.Field[Any], value: Any) -> bool:
@@ -108,7 +110,11 @@ def _adapter(declared: type) -> TypeAdapter[Any]:
         hints = get_type_hints(declared, include_extras=True)
         mirror = dataclasses.make_dataclass(
             declared.__name__,
-            [(f.name, hints[f.name], _same_default(f)) for f in dataclasses.fields(declared) if f.init],
+            [
+                (f.name, Annotated[hints[f.name], Field(alias=recipe_name(f.name))], _same_default(f))
+                for f in dataclasses.fields(declared)
+                if f.init
+            ],
             kw_only=True,
             namespace={"__pydantic_config__": ConfigDict(extra="forbid", strict=True), "__doc__": declared.__doc__},
         )

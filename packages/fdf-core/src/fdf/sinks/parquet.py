@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import BinaryIO, ClassVar, Literal
 
 import pyarrow as pa
@@ -90,6 +91,7 @@ class _ParquetWriter:
         self._writer.write_table(table, row_group_size=group.num_rows)
 
 
+@lru_cache(maxsize=256)
 def _leaf_paths(schema: pa.Schema) -> list[str]:
     """Return the paths of the leaf columns that parquet makes of a schema (`tags.list.element`)."""
     file = io.BytesIO()

@@ -18,6 +18,7 @@ from fdf.operator import Evaluator
 from fdf.plan.compile import FORMAT, encode_schema
 from fdf.plan.job import StageJob
 from fdf.plan.model import StagePlan
+from fdf.recipe.redact import redact
 from fdf.schema import OPERATOR_VERSIONS
 from fdf.stage.budget import check_budget
 from fdf.stage.receipt import COUNTS, Receipt
@@ -154,7 +155,7 @@ def _operator(step: Any, tally: Tally) -> dict[str, Any]:
         "kind": use.kind,
         "op": use.op,
         "version": use.operator.version,
-        "params": use.operator.params(),
+        "params": redact(use.operator.params()),
         "distribution": f"{use.distribution} {use.distribution_version}".strip(),
         "rows_in": tally.rows_in,
         "rows_out": tally.rows_out,
