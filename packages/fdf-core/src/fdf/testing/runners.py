@@ -148,7 +148,7 @@ class RunnerConformance:
     @pytest.mark.usefixtures("needs_isolation")
     def test_only_the_row_that_segfaults_is_quarantined(self) -> None:
         """A row that kills its worker twice while alone is set aside; all others are kept."""
-        result = self.run(self.recipe("segfaults", row=70), "out")
+        result = self.run(self.recipe("segfaults", row=70, rows=8), "out")
         assert result.to_arrow()["n"].to_pylist() == [n for n in range(FILES * ROWS) if n != 70]
         assert self.quarantined(result) == [70]
 
@@ -161,7 +161,7 @@ class RunnerConformance:
     @pytest.mark.usefixtures("needs_isolation")
     def test_only_the_row_that_eats_memory_is_quarantined(self) -> None:
         """A worker over its limit is killed, and the row found that took it there."""
-        recipe = self.recipe("eats_memory", row=70, rows=8)
+        recipe = self.recipe("eats_memory", row=70, rows=2)
         recipe["stages"][0]["operators"][0]["resources"] = {"memory": 512 << 20}
         events: list[Event] = []
         result = self.run(recipe, "out", on_event=events.append)
