@@ -75,10 +75,12 @@ class Fdf(LazyGroup):
         if self._plugins_asked:
             return
         self._plugins_asked = True
+        from fdf.cli.messages import logging_to_stderr
         from fdf.cli.plugins import plugin_commands
 
-        for name, command in plugin_commands(taken=set(COMMANDS)).items():
-            self.commands[name] = command
+        # `--help` asks before any command is invoked.
+        with logging_to_stderr():
+            self.commands.update(plugin_commands(taken=set(COMMANDS)))
 
 
 def _version_option() -> click.Option:

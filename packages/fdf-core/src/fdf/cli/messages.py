@@ -24,7 +24,10 @@ class _Lines(logging.Handler):
 
 @contextmanager
 def logging_to_stderr() -> Iterator[None]:
-    """Show warnings and worse of FDF's loggers, and Python's warnings, until the block ends."""
+    """Show warnings and worse of FDF's loggers, and Python's warnings, until the block ends. May be nested."""
+    if any(isinstance(h, _Lines) for h in logging.getLogger(LOGGERS[0]).handlers):
+        yield
+        return
     handler = _Lines(level=logging.WARNING)
     loggers = [logging.getLogger(name) for name in LOGGERS]
     before = [logger.propagate for logger in loggers]

@@ -110,7 +110,7 @@ def _say_notes(plan: Plan) -> None:
 
 def command_to_go_on(ctx: click.Context, *, run_id: str | None) -> str:
     """Return the command that resumes this run: the same one, but under its run id instead of a fresh one."""
-    words = [ctx.command_path, str(ctx.params["recipe"])]
+    words = [*ctx.command_path.split(), str(ctx.params["recipe"])]
     if run_id is not None:
         words += ["--run-id", run_id]
     for name in ("runner", "workers", "limit", "until"):

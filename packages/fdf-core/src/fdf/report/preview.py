@@ -38,7 +38,7 @@ class PreviewRow:
 
     id: str
     outcome: str = "gone"
-    """`kept`, `dropped`, `quarantined`, or `expanded` (replaced by the rows made from it)."""
+    """`kept`, `dropped`, `quarantined`, or `expanded` (replaced by the rows made from it, if any)."""
     stage: str | None = None
     operator: str | None = None
     reason: str | None = None
@@ -132,13 +132,12 @@ def _pair(start: CommittedStage, stages: list[CommittedStage]) -> Iterator[Previ
         for part, outcome in (("outputs", "kept"), ("dropped", "dropped"), ("quarantine", "quarantined")):
             for row in _rows(stage, part):
                 _mark(known(row), outcome, stage.name, row)
-    parents = set(made)
     for id_ in original:
-        row_ = rows[id_]
-        if row_.outcome == "gone" or (row_.outcome == "kept" and row_.stage != stages[-1].name):
-            row_.outcome = "expanded" if id_ in parents else row_.outcome
-            row_.after = None
-        yield row_
+        found = rows[id_]
+        if found.outcome == "gone" or (found.outcome == "kept" and found.stage != stages[-1].name):
+            # Every row is accounted for: one that is neither here nor there was replaced by what was made from it.
+            found.outcome, found.after = "expanded", None
+        yield found
         yield from made.get(id_, ())
 
 
