@@ -161,6 +161,15 @@ class _Builder:
         if wanted != tuple(schema.names):
             schema = pa.schema([schema.field(n) for n in wanted])
             steps, output = prune(steps, schema)
+        if not output.names and provenance == "none":
+            raise PlanError(
+                Problem(
+                    code="FDF333",
+                    message=f"rows that leave stage `{name}` have no column, so there is nothing to store",
+                    place=uses.place,
+                    help="keep a column, or set `provenance: lite` to keep the ids",
+                )
+            )
         self._versions |= {s.id: s.use.operator.version for s in steps}
         marks = _marks(upstream.job.provenance) if upstream else ()
         job = StageJob(

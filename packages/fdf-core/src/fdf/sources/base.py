@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
@@ -73,7 +73,8 @@ class Reject:
 @dataclass(frozen=True)
 class SourceBatch:
     """Some rows of a slice. `positions` (int64, one per row) is the row number in the file, or for jsonl the byte
-    offset of the line in the uncompressed text; both stay the same however the file is cut."""
+    offset of the line in the uncompressed text; both stay the same however the file is cut. No row or reject stands
+    before one of an earlier batch, so that the first N records can be taken from the first batches."""
 
     rows: pa.RecordBatch
     positions: pa.Array

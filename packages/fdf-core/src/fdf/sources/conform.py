@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -74,8 +74,31 @@ def in_batches(batch: pa.RecordBatch, positions: pa.Array) -> Iterator[tuple[pa.
         start = stop
 
 
+def in_order(batches: Iterable[SourceBatch], rejects: Iterable[Reject], *, schema: pa.Schema) -> Iterator[SourceBatch]:
+    """Give each batch the rejects that stand before its last row, and the rest to a batch of their own."""
+    left = sorted(rejects, key=lambda r: r.position)
+    extra: tuple[str, ...] = ()
+    for batch in batches:
+        extra = batch.extra_columns
+        last = batch.positions[-1].as_py() if len(batch.positions) else -1
+        here = [r for r in left if r.position <= last]
+        left = left[len(here) :]
+        yield SourceBatch(batch.rows, batch.positions, (*batch.rejects, *here), extra)
+    if left:
+        none = pa.RecordBatch.from_pylist([], schema=schema)
+        yield SourceBatch(none, pa.array([], pa.int64()), tuple(left), extra)
+
+
 def _raw(batch: pa.RecordBatch, row: int) -> bytes:
-    return str(batch.slice(row, 1).to_pylist()[0]).encode(errors="replace")[:RAW_BYTES]
+    values = {name: _python(column[row]) for name, column in zip(batch.schema.names, batch.columns, strict=True)}
+    return str(values).encode(errors="replace")[:RAW_BYTES]
+
+
+def _python(value: pa.Scalar) -> object:
+    try:
+        return value.as_py()
+    except UnicodeDecodeError:  # text that is not UTF-8, which may be why the row is rejected
+        return value.as_buffer().to_pybytes() if hasattr(value, "as_buffer") else "(not UTF-8)"
 
 
 def _fit(array: pa.Array, field: pa.Field, bad: dict[int, str], *, from_text: bool) -> pa.Array:
@@ -83,16 +106,14 @@ def _fit(array: pa.Array, field: pa.Field, bad: dict[int, str], *, from_text: bo
     array = decoded(array)
     have = array.type
     if have.equals(wanted):
-        if _holds_text(wanted):
-            return _check_text(array, field, bad)
-        return array
+        return _check_text(array, field, bad) if _holds_text(wanted) else array
     if pa.types.is_null(have):
         return pa.nulls(len(array), wanted)
     if not _may_widen(have, wanted, from_text=from_text):
         for i in np.flatnonzero(array.is_valid().to_numpy(zero_copy_only=False)):
             bad.setdefault(int(i), f"column `{field.name}` holds {have}, which does not fit {wanted}")
         return pa.nulls(len(array), wanted)
-    if from_text and not _holds_text(wanted):
+    if from_text and not _is_text(wanted):
         array = _empty_is_null(array)
     return _cast(array, field, bad)
 
@@ -125,8 +146,12 @@ def _bisect(array: pa.Array, wanted: pa.DataType, offset: int, error: Exception,
             _bisect(part, wanted, start, failed, out)
 
 
-def _holds_text(kind: pa.DataType) -> bool:
+def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _holds_text(kind: pa.DataType) -> bool:
+    return _is_text(kind) or any(_holds_text(kind.field(i).type) for i in range(kind.num_fields))
 
 
 def _check_text(array: pa.Array, field: pa.Field, bad: dict[int, str]) -> pa.Array:
@@ -134,9 +159,25 @@ def _check_text(array: pa.Array, field: pa.Field, bad: dict[int, str]) -> pa.Arr
     try:
         array.validate(full=True)
     except pa.ArrowInvalid:
-        large = pa.types.is_large_string(array.type)
-        return _cast(array.view(pa.large_binary() if large else pa.binary()), field, bad)
+        keep = np.ones(len(array), dtype=bool)
+        _mark_not_utf8(array, keep)
+        for row in np.flatnonzero(~keep):
+            bad.setdefault(int(row), f"column `{field.name}` is not UTF-8")
+        return array.take(pa.array(np.where(keep, np.arange(len(array)), 0), mask=~keep))
     return array
+
+
+def _mark_not_utf8(array: pa.Array, keep: npt.NDArray[np.bool_]) -> None:
+    try:
+        # A copy: the check of a slice looks at all values of the lists and structs that it is cut from.
+        array.take(pa.array(np.arange(len(array)))).validate(full=True)
+    except pa.ArrowInvalid:
+        if len(array) == 1:
+            keep[0] = False
+            return
+        half = len(array) // 2
+        _mark_not_utf8(array.slice(0, half), keep[:half])
+        _mark_not_utf8(array.slice(half), keep[half:])
 
 
 def _empty_is_null(array: pa.Array) -> pa.Array:
@@ -160,8 +201,14 @@ def _may_widen(have: pa.DataType, wanted: pa.DataType, *, from_text: bool) -> bo
         return any(f(wanted) for f in (*text, *data))
     if t.is_list(have) or t.is_large_list(have) or t.is_fixed_size_list(have) or t.is_list_view(have):
         lists = t.is_list(wanted) or t.is_large_list(wanted)
-        return bool(lists and (have.value_type.equals(wanted.value_type) or t.is_null(have.value_type)
-                               or _may_widen(have.value_type, wanted.value_type, from_text=False)))
+        return bool(
+            lists
+            and (
+                have.value_type.equals(wanted.value_type)
+                or t.is_null(have.value_type)
+                or _may_widen(have.value_type, wanted.value_type, from_text=False)
+            )
+        )
     if t.is_struct(have) and t.is_struct(wanted):
         return True
     if t.is_temporal(have) and t.is_temporal(wanted):
@@ -177,9 +224,11 @@ def widest(have: pa.DataType, other: pa.DataType) -> pa.DataType | None:
     if t.is_null(have):
         return other
     try:
-        return pa.unify_schemas(
-            [pa.schema([("x", have)]), pa.schema([("x", other)])], promote_options="permissive"
-        ).field(0).type
+        return (
+            pa.unify_schemas([pa.schema([("x", have)]), pa.schema([("x", other)])], promote_options="permissive")
+            .field(0)
+            .type
+        )
     except (pa.ArrowInvalid, pa.ArrowTypeError):
         return None
 

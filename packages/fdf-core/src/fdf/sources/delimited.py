@@ -12,7 +12,7 @@ import pyarrow.csv as pc
 
 from fdf.errors import BadFile
 from fdf.sources.base import InputFile, Reject, Slice, SourceBatch
-from fdf.sources.conform import RAW_BYTES, conform, in_batches
+from fdf.sources.conform import RAW_BYTES, conform, in_batches, in_order
 from fdf.sources.failures import reading
 from fdf.sources.file_source import FileSource
 from fdf.sources.lines import open_stream
@@ -26,7 +26,9 @@ class CsvSource(FileSource):
     empty value is null. A row with too many or too few values is rejected."""
 
     type: ClassVar[str] = "csv"
-    extensions: ClassVar[tuple[str, ...]] = tuple(f"{name}{codec}" for name in ("csv", "tsv") for codec in ("", ".gz", ".zst"))
+    extensions: ClassVar[tuple[str, ...]] = tuple(
+        f"{name}{codec}" for name in ("csv", "tsv") for codec in ("", ".gz", ".zst")
+    )
 
     delimiter: str | None = None
     """None: a tab for `.tsv`, else a comma."""
@@ -57,16 +59,14 @@ class CsvSource(FileSource):
             for batch in self._reader(piece.file, stream, skipped, names):
                 # Rows that were skipped keep their numbers, so that a position does not depend on what is wrong.
                 row, positions = skipped.number(row, batch.num_rows, header=self.header is None)
-                for part, where in in_batches(batch.select(wanted), positions):
-                    yield from self._typed(part, where, schema, extra)
-                if skipped.rejects:
-                    yield skipped.release(schema, extra)
-        if skipped.rejects:
-            yield skipped.release(schema, extra)
+                parts = in_batches(batch.select(wanted), positions)
+                typed = (self._typed(part, where, schema, extra) for part, where in parts)
+                yield from in_order(typed, skipped.release(before=row), schema=schema)
+        yield from in_order((), skipped.release(), schema=schema)
 
     def _typed(
         self, batch: pa.RecordBatch, positions: pa.Array, schema: pa.Schema, extra: tuple[str, ...]
-    ) -> Iterator[SourceBatch]:
+    ) -> SourceBatch:
         texts = pa.schema([(n, pa.string()) for n in batch.schema.names])
         decoded = conform(batch, schema=texts, positions=positions)
         done = conform(
@@ -77,7 +77,7 @@ class CsvSource(FileSource):
             max_row_bytes=self.max_row_bytes,
             from_text=True,
         )
-        yield SourceBatch(done.rows, done.positions, done.rejects, extra)
+        return SourceBatch(done.rows, done.positions, done.rejects, extra)
 
     def _reader(self, file: InputFile, stream: Any, skipped: _Skipped, names: list[str] | None) -> Any:
         tabs = ".tsv" in file.path.lower()
@@ -127,9 +127,9 @@ class _Skipped:
         good = candidates[~np.isin(candidates, ahead)][:count]
         return int(good[-1]) + 1 if count else row, pa.array(good)
 
-    def release(self, schema: pa.Schema, extra: tuple[str, ...]) -> SourceBatch:
-        """Return the rows that were skipped so far as rejects."""
+    def release(self, *, before: int | None = None) -> list[Reject]:
+        """Return the skipped rows as rejects, those that stand before a row number; the others wait."""
         first = 2 if getattr(self, "_header", True) else 1
-        rejects = tuple(Reject(position=r.position - first, error=r.error, raw=r.raw) for r in self.rejects)
-        self.rejects.clear()
-        return SourceBatch(pa.RecordBatch.from_pylist([], schema=schema), pa.array([], pa.int64()), rejects, extra)
+        due = [r for r in self.rejects if before is None or r.position - first < before]
+        self.rejects = self.rejects[len(due) :]
+        return [Reject(position=r.position - first, error=r.error, raw=r.raw) for r in due]

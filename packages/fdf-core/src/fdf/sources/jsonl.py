@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.json as pj
 
 from fdf.sources.base import InputFile, Reject, Slice, SourceBatch, Split
-from fdf.sources.conform import conform, in_batches, widest
+from fdf.sources.conform import conform, in_batches, in_order, widest
 from fdf.sources.failures import reading
 from fdf.sources.file_source import SAMPLE_ROWS, FileSource
 from fdf.sources.lines import LineBlock, as_text, compression_of, line_blocks, not_utf8, open_stream
@@ -77,16 +77,20 @@ class JsonlSource(FileSource):
 
     def _parsed(self, block: LineBlock, schema: pa.Schema, extra: tuple[str, ...]) -> Iterator[SourceBatch]:
         parser = _Parser(block, schema, infer_extra=self.extra_columns == "error")
-        for table, first, last in parser.run(0, len(parser.block.starts)):
-            positions = pa.array(parser.block.starts[first:last] + block.offset)
+        # What cannot be parsed is known when the whole block is, and has to come in its place.
+        tables = list(parser.run(0, len(parser.block.starts)))
+        rejects = (*parser.block.rejects, *parser.rejects)
+        yield from in_order(self._batches(tables, parser.block, schema, extra), rejects, schema=schema)
+
+    def _batches(
+        self, tables: list[tuple[pa.Table, int, int]], block: LineBlock, schema: pa.Schema, extra: tuple[str, ...]
+    ) -> Iterator[SourceBatch]:
+        for table, first, last in tables:
+            positions = pa.array(block.starts[first:last] + block.offset)
             found = tuple(n for n in table.schema.names if n not in schema.names and n != _NOTHING)
             for part, where in in_batches(table.combine_chunks().to_batches()[0], positions):
-                done = conform(part, schema=schema, positions=where, max_row_bytes=self.max_row_bytes)
+                done = conform(part, schema=schema, positions=where)
                 yield SourceBatch(done.rows, done.positions, done.rejects, found or extra)
-        rejects = sorted((*parser.block.rejects, *parser.rejects), key=lambda r: r.position)
-        if rejects:
-            none = pa.RecordBatch.from_pylist([], schema=schema)
-            yield SourceBatch(none, pa.array([], pa.int64()), tuple(rejects), extra)
 
     def count_rows(self, piece: Slice, *, at_most: int) -> int:
         """Return the lines of the slice that are not blank, without parsing them."""
@@ -165,7 +169,9 @@ def _depths(block: LineBlock) -> npt.NDArray[np.int64]:
 def _parse(block: LineBlock, first: int, last: int, options: pj.ParseOptions | None) -> pa.Table:
     start, end = int(block.starts[first]), int(block.ends[last - 1])
     read = pj.ReadOptions(use_threads=False, block_size=end - start + 1)
-    table = pj.read_json(pa.BufferReader(pa.py_buffer(block.data).slice(start, end - start)), read_options=read, parse_options=options)
+    table = pj.read_json(
+        pa.BufferReader(pa.py_buffer(block.data).slice(start, end - start)), read_options=read, parse_options=options
+    )
     if table.num_rows != last - first:
         raise pa.ArrowInvalid(f"{last - first} lines hold {table.num_rows} JSON values: each must hold one object")
     return table
@@ -232,7 +238,8 @@ def _majority(pieces: list[tuple[int, pa.Schema]]) -> pa.Schema:
             weights[kind] = weights.get(kind, 0) + rows
         chosen = pa.null()
         for kind in sorted(weights, key=lambda k: -weights[k]):
-            chosen = widest(chosen, kind) or chosen
+            both = widest(chosen, kind)
+            chosen = chosen if both is None else both
         stored = _stored(chosen)
         if stored is not None:
             fields.append(pa.field(name, stored))

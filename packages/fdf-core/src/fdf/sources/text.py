@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from fdf.sources.base import InputFile, Reject, Slice, SourceBatch, Split
-from fdf.sources.conform import RAW_BYTES, conform, in_batches, positions_from
+from fdf.sources.conform import RAW_BYTES, conform, in_batches, in_order, positions_from
 from fdf.sources.failures import reading
 from fdf.sources.file_source import FileSource
 from fdf.sources.grouping import grouped
@@ -95,12 +95,9 @@ class TextSource(FileSource):
         batch = pa.RecordBatch.from_arrays([texts], names=["text"])
         if "text" not in schema.names:
             batch = batch.select([])
-        for part, where in in_batches(batch, positions) if len(positions) else ():
-            yield conform(part, schema=schema, positions=where)
-        if block.rejects:
-            none = pa.RecordBatch.from_pylist([], schema=schema)
-            rejects = tuple(sorted(block.rejects, key=lambda r: r.position))
-            yield SourceBatch(none, pa.array([], pa.int64()), rejects)
+        parts = in_batches(batch, positions) if len(positions) else ()
+        batches = (conform(part, schema=schema, positions=where) for part, where in parts)
+        yield from in_order(batches, block.rejects, schema=schema)
 
 
 def _trimmed(block: LineBlock) -> pa.Array:

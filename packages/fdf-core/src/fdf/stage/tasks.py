@@ -129,6 +129,9 @@ def _limited(
         if left <= 0:
             return
         here = sum(source.count_rows(i, at_most=left) for i in inputs)
+        if here >= left:
+            # How much of this split is taken depends on the splits before it.
+            key = SplitKey(location=key.location, version=sha256_hex(f"{key.version} first {left}")[:16])
         yield Task(key=key, stage=ref, inputs=inputs, resources=resources, limit=left)
         left -= here
 
