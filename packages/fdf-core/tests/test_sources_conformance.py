@@ -72,7 +72,9 @@ class TestJsonlSource(SourceConformance):
     def source(self, tmp_path):
         (tmp_path / "a.jsonl").write_text(LINES)
         (tmp_path / "b.jsonl").write_bytes(b"\xef\xbb\xbf" + LINES.replace("\n", "\r\n").encode() + b"\n\xff\n")
-        (tmp_path / "c.jsonl.gz").write_bytes(gzip.compress(LINES[:3000].encode()) + gzip.compress(LINES[3000:].encode()))
+        (tmp_path / "c.jsonl.gz").write_bytes(
+            gzip.compress(LINES[:3000].encode()) + gzip.compress(LINES[3000:].encode())
+        )
         frames = pa.Codec("zstd")
         both = [frames.compress(part, asbytes=True) for part in (LINES[:3000].encode(), LINES[3000:].encode())]
         (tmp_path / "d.jsonl.zst").write_bytes(b"".join(both))
@@ -114,7 +116,9 @@ class TestTextSourceByDocument(SourceConformance):
 class TestTextSourceByLine(SourceConformance):
     @pytest.fixture
     def source(self, tmp_path):
-        (tmp_path / "a.txt").write_bytes("\ufeffone\r\ntwo é\n\n   \n".encode() + b"bad \xff\n" + b"line\n" * 50 + b"last")
+        (tmp_path / "a.txt").write_bytes(
+            "\ufeffone\r\ntwo é\n\n   \n".encode() + b"bad \xff\n" + b"line\n" * 50 + b"last"
+        )
         (tmp_path / "b.txt.gz").write_bytes(gzip.compress(b"packed\nlines"))
         return TextSource(path=str(tmp_path), sample_by="line")
 
@@ -149,7 +153,12 @@ class TestWebdatasetSource(SourceConformance):
         for name, mode in (("a.tar", "w"), ("b.tar.gz", "w:gz")):
             with tarfile.open(tmp_path / name, mode) as tar:
                 for i in range(12):
-                    for extension, data in (("png", b"\x89PNG"), ("txt", b"caption"), ("seg.npy", b"\x93"), ("json", b"{}")):
+                    for extension, data in (
+                        ("png", b"\x89PNG"),
+                        ("txt", b"caption"),
+                        ("seg.npy", b"\x93"),
+                        ("json", b"{}"),
+                    ):
                         if (i, extension) != (3, "txt"):
                             info = tarfile.TarInfo(f"deep.er/{i:04d}.{extension}")
                             info.size = len(data)

@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 import uuid
+from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
@@ -178,7 +179,7 @@ def test_many_objects_are_listed_in_pages_and_deleted_in_batches(s3, monkeypatch
 
 
 def test_missing_bucket_says_what_to_do(s3):
-    with pytest.raises(PlanError, match="no-such-bucket.*does not exist"):
+    with pytest.raises(PlanError, match=r"no-such-bucket.*does not exist"):
         open_store("s3://no-such-bucket/x").put_if_absent("a", b"")
 
 
@@ -220,10 +221,10 @@ def test_scratch_of_a_killed_process_is_swept(tmp_path):
         [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=60, check=False
     )
     left = done.stdout.strip()
-    assert os.path.exists(f"{left}/left")
+    assert Path(left, "left").exists()
     own = open_store(str(tmp_path)).scratch()
     assert own.exists()
-    assert not os.path.exists(left)
+    assert not Path(left).exists()
 
 
 def test_scratch_of_a_living_process_stays(tmp_path):
@@ -236,9 +237,9 @@ def test_scratch_of_a_living_process_stays(tmp_path):
     ) as other:
         theirs = other.stdout.readline().strip()
         open_store(str(tmp_path)).scratch()
-        assert os.path.exists(f"{theirs}/work")
+        assert Path(theirs, "work").exists()
         other.communicate(timeout=60)
-    assert not os.path.exists(theirs), "a process that ends by itself takes its scratch folder with it"
+    assert not Path(theirs).exists(), "a process that ends by itself takes its scratch folder with it"
 
 
 def test_placed_file_from_another_file_system_is_copied(tmp_path, monkeypatch):

@@ -8,9 +8,9 @@ from typing import BinaryIO, ClassVar
 import pyarrow as pa
 
 from fdf.errors import PlanError
+from fdf.row_groups import RowGroups, batch_with
 from fdf.sinks.base import ShardWriter, Sink
 from fdf.sinks.ndjson import json_schema, to_json_lines
-from fdf.row_groups import RowGroups, batch_with
 
 _GROUP_BYTES = 16 << 20
 _GROUP_ROWS = 65_536

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fdf.errors import PlanError
+from fdf.row_groups import RowGroups, batch_with, schema_with
 from fdf.schema import ID, plain_schema
 from fdf.sinks.base import ShardWriter, Sink
-from fdf.row_groups import RowGroups, batch_with, schema_with
 
 
 @dataclass(frozen=True, kw_only=True)

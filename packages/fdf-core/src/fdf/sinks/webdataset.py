@@ -11,11 +11,11 @@ from urllib.parse import quote
 import pyarrow as pa
 
 from fdf.errors import PlanError
+from fdf.row_groups import as_plain, batch_with, schema_with
 from fdf.schema import ID
 from fdf.sinks.base import ShardWriter, Sink
 from fdf.sinks.magic import extension_of
 from fdf.sinks.ndjson import is_bytes, json_schema, to_json_lines
-from fdf.row_groups import as_plain, batch_with, schema_with
 
 KEY = "__key__"
 TEXT = "text"

@@ -32,7 +32,8 @@ def reading(file: InputFile, *, as_format: str) -> Iterator[None]:
             raise TransientError(f"{name} could not be read: {cause}") from error
         if isinstance(error, PermissionError) or http_status(error) in (401, 403):
             raise MissingDependency(
-                f"{name} may not be read: {cause}", help="check the file's permissions, or the credentials in the environment"
+                f"{name} may not be read: {cause}",
+                help="check the file's permissions, or the credentials in the environment",
             ) from error
         if isinstance(error, FileNotFoundError):
             raise BadFile(f"{name} is gone since it was listed", help="run again to list the input anew") from error

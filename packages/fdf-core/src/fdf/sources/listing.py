@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
 import xxhash
@@ -45,7 +45,7 @@ def list_files(
             uri = name if local_path(one) is not None else str(fs.unstrip_protocol(name))
             if uri not in found:
                 relative = uri[len(root) :].lstrip("/")
-                version = _version(fs, info, uri, identity)
+                version = _version(info, uri, identity)
                 found[uri] = InputFile(uri=uri, path=relative, size=int(info["size"] or 0), version=version)
     return [found[uri] for uri in sorted(found)]
 
@@ -74,7 +74,7 @@ def open_file(uri: str) -> BinaryIO:
     """Open an input file for reading bytes in order, in large blocks. Raises FileNotFoundError."""
     fs, path = filesystem(uri)
     if protocol_of(uri) in ("file", "local"):
-        return open(path, "rb", buffering=1 << 20)
+        return Path(path).open("rb", buffering=1 << 20)
     return cast("BinaryIO", retrying(lambda: fs.open(path, "rb", block_size=_BLOCK, cache_type="readahead"), what=uri))
 
 
@@ -82,7 +82,7 @@ def _expand(path: str, wanted: tuple[str, ...]) -> tuple[str, list[dict[str, Any
     """Return the declared root of one path, as a URI, and what fsspec says of each file behind it."""
     fs, inner = filesystem(path)
     local = local_path(path)
-    if _MAGIC.search(inner) and not (local is not None and os.path.exists(local)):
+    if _MAGIC.search(inner) and not (local is not None and Path(local).exists()):
         root = root_of(inner)
         infos = [i for i in _glob(fs, inner, path) if not _hidden(i["name"], root)]
         if not infos:
@@ -117,11 +117,11 @@ def _hidden(name: str, root: str) -> bool:
     return any(part.startswith((".", "_")) for part in parts)
 
 
-def _version(fs: Any, info: dict[str, Any], uri: str, identity: Literal["stat", "content"]) -> str:
+def _version(info: dict[str, Any], uri: str, identity: Literal["stat", "content"]) -> str:
     if identity == "content":
         return content_version(uri)
     if protocol_of(uri) == "file":
-        stat = os.stat(info["name"])
+        stat = Path(info["name"]).stat()
         return f"{stat.st_size}-{stat.st_mtime_ns}-{stat.st_ino}"
     for key in _CHANGES_WITH_CONTENT:
         if info.get(key):

@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from fdf.errors import PlanError
-from fdf.schema import plain_schema
 from fdf.row_groups import RowGroups
+from fdf.schema import plain_schema
 from fdf.sources.arrow import ArrowSource
 from fdf.sources.base import InputFile
 

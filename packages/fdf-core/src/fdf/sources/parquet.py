@@ -77,7 +77,12 @@ class ParquetSource(FileSource):
                 low, high = max(piece.start, first), min(stop, first + rows)
                 if low < high:
                     for batch, positions in self._group(parquet, i, first, wanted):
-                        yield from self._within(batch, positions, low, high, schema, extra)
+                        start = positions[0].as_py()
+                        skip, keep = max(0, low - start), min(high, start + len(positions)) - max(low, start)
+                        if keep > 0:
+                            part, where = batch.slice(skip, keep), positions.slice(skip, keep)
+                            done = conform(part, schema=schema, positions=where, max_row_bytes=self.max_row_bytes)
+                            yield SourceBatch(done.rows, done.positions, done.rejects, extra)
                 first += rows
 
     def _group(self, parquet: Any, i: int, first: int, wanted: list[str]) -> Iterator[tuple[pa.RecordBatch, pa.Array]]:
@@ -92,18 +97,6 @@ class ParquetSource(FileSource):
         for batch in parquet.iter_batches(size, row_groups=[i], columns=wanted, use_threads=False):
             yield from in_batches(batch, positions_from(first, batch.num_rows))
             first += batch.num_rows
-
-    def _within(
-        self, batch: pa.RecordBatch, positions: pa.Array, low: int, high: int, schema: pa.Schema, extra: tuple[str, ...]
-    ) -> Iterator[SourceBatch]:
-        start, end = positions[0].as_py(), positions[-1].as_py() + 1
-        skip, keep = max(0, low - start), min(high, end) - max(low, start)
-        if keep <= 0:
-            return
-        if keep < len(positions):
-            batch, positions = batch.slice(skip, keep), positions.slice(skip, keep)
-        done = conform(batch, schema=schema, positions=positions, max_row_bytes=self.max_row_bytes)
-        yield SourceBatch(done.rows, done.positions, done.rejects, extra)
 
     def count_rows(self, piece: Slice, *, at_most: int) -> int:
         """Return the rows of the slice from the footer alone."""

@@ -19,8 +19,32 @@ from fdf.sources.lines import open_stream
 
 KEY = "__key__"
 _TEXTS = frozenset(
-    ("txt", "text", "json", "jsonl", "caption", "captions", "cls", "cls2", "index", "html", "htm", "xml", "md", "csv")
-    + ("tsv", "url", "label", "id", "lang", "transcript", "srt", "vtt", "yaml", "yml")
+    [
+        "txt",
+        "text",
+        "json",
+        "jsonl",
+        "caption",
+        "captions",
+        "cls",
+        "cls2",
+        "index",
+        "html",
+        "htm",
+        "xml",
+        "md",
+        "csv",
+        "tsv",
+        "url",
+        "label",
+        "id",
+        "lang",
+        "transcript",
+        "srt",
+        "vtt",
+        "yaml",
+        "yml",
+    ]
 )
 _CALLED = {**dict.fromkeys(IMAGE_EXTENSIONS, "image"), "txt": "text"}
 _MEMBER = re.compile(r"^((?:.*/)?[^./][^./]*)\.([^/]+)$", re.DOTALL)
@@ -118,7 +142,9 @@ def _content(file: IO[bytes] | None) -> bytes:
 
 def _batch(samples: list[_Sample], first: int, schema: pa.Schema) -> SourceBatch:
     rejects = tuple(
-        Reject(position=first + i, error=s.error, raw=s.key.encode(errors="replace")) for i, s in enumerate(samples) if s.error
+        Reject(position=first + i, error=s.error, raw=s.key.encode(errors="replace"))
+        for i, s in enumerate(samples)
+        if s.error
     )
     good = [(first + i, s) for i, s in enumerate(samples) if not s.error]
     columns = {}
@@ -146,4 +172,6 @@ class _StrictMember(tarfile.TarInfo):
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # typeshed does not list it
             raise
         except tarfile.HeaderError as error:
-            raise tarfile.ReadError(f"{error} where the next member should begin: the tar is cut off or damaged") from error
+            raise tarfile.ReadError(
+                f"{error} where the next member should begin: the tar is cut off or damaged"
+            ) from error

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,7 @@ class FsspecStore:
     def delete(self, paths: Iterable[str]) -> None:
         for path in paths:
             with suppress(FileNotFoundError):
-                self._try(lambda: self._fs.rm_file(self._at(path)), path)
+                self._try(partial(self._fs.rm_file, self._at(path)), path)
 
     def open(self, path: str) -> pa.NativeFile:
         return self._try(lambda: open_remote(self._fs, self._at(path)), path)

@@ -83,7 +83,7 @@ def is_transient(error: BaseException) -> bool:
     """Say whether trying again may help."""
     status = http_status(error)
     if status is not None:
-        return status in (408, 425, 429) or status >= 500 and status != 501 or http_code(error) in _CODES
+        return status in (408, 425, 429) or (status >= 500 and status != 501) or http_code(error) in _CODES
     for step in causes(error):
         if isinstance(step, (TransientError, TimeoutError, ConnectionError)):
             return True
@@ -92,6 +92,11 @@ def is_transient(error: BaseException) -> bool:
         if isinstance(step, OSError) and step.errno in _ERRNOS:
             return True
     return False
+
+
+def pause(attempt: int) -> None:
+    """Wait after a failed attempt (counted from 1): longer each time, jittered so that workers do not come at once."""
+    time.sleep(min(LONGEST_WAIT, FIRST_WAIT * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
 
 
 def retrying(call: Callable[[], T], *, what: str, attempts: int = ATTEMPTS) -> T:
@@ -108,5 +113,5 @@ def retrying(call: Callable[[], T], *, what: str, attempts: int = ATTEMPTS) -> T
             if attempt == attempts:
                 cause = redacted(f"{type(error).__name__}: {error}")
                 raise TransientError(f"{redacted(what)} failed {attempts} times, last with {cause}") from error
-        time.sleep(min(LONGEST_WAIT, FIRST_WAIT * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0))
+        pause(attempt)
     raise AssertionError("unreachable: the last attempt returns or raises")

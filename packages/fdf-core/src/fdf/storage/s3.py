@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import random
 import secrets
-import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,7 +15,7 @@ from fsspec.asyn import sync
 from fdf.errors import MissingDependency, PlanError, TransientError
 from fdf.storage.base import Entry, checked_path
 from fdf.storage.remote import open_remote, remote_scratch
-from fdf.storage.retry import ATTEMPTS, FIRST_WAIT, causes, http_code, http_status, is_transient, retrying
+from fdf.storage.retry import ATTEMPTS, causes, http_code, http_status, is_transient, pause, retrying
 from fdf.storage.uri import filesystem, redacted
 
 T = TypeVar("T")
@@ -39,32 +39,35 @@ class S3Store:
         return filesystem(self.root)[0]
 
     def probe(self) -> bool:
-        key = f".fdf-probe-{secrets.token_hex(8)}"
+        """Put an object twice under conditions that must fail; a store that ignores them is for one writer only."""
+        path = f".fdf-probe-{secrets.token_hex(8)}"
+        wrong = '"00000000000000000000000000000000"'
         try:
-            honoured = self._refuses(key, {}, False) and self._refuses(key, {"IfNoneMatch": "*"}, True)
-            honoured = honoured and self._refuses(key, {"IfMatch": '"00000000000000000000000000000000"'}, True)
+            self._try(lambda: self._put(path, b"{}"), path)
+            self.exclusive = not (self._refuses(path, IfNoneMatch="*") and self._refuses(path, IfMatch=wrong))
         finally:
-            try:
-                self.delete([key])
-            except Exception as error:  # a role that may write and not delete can still run; the object is 2 bytes
-                if isinstance(error, KeyboardInterrupt):
-                    raise
-        self.exclusive = not honoured
-        return honoured
+            # A role that may write and not delete can still run; what stays behind are two bytes.
+            with suppress(MissingDependency, TransientError):
+                self.delete([path])
+        return not self.exclusive
 
-    def _refuses(self, key: str, condition: dict[str, str], expected: bool) -> bool:
-        """Put an object under a condition and say whether the store did as expected."""
+    def _refuses(self, path: str, **condition: str) -> bool:
+        """Say whether the store refuses to replace an object under a condition that does not hold."""
 
         def put() -> bool:
             try:
-                self._fs.call_s3("put_object", **self._names(key), Body=b"{}", **condition)
+                self._put(path, b"{}", **condition)
             except Exception as error:
-                if condition and http_status(error) in (400, 409, 412, 501):
-                    return http_status(error) in (409, 412)
+                # 400 and 501: it does not know the header, and says so.
+                if http_status(error) in {400, 409, 412, 501}:
+                    return http_status(error) in {409, 412}
                 raise
             return False
 
-        return self._try(put, key) == expected
+        return self._try(put, path)
+
+    def _put(self, path: str, data: bytes, **condition: str) -> None:
+        self._fs.call_s3("put_object", **self._names(path), Body=data, **condition)
 
     def read(self, path: str) -> bytes:
         return self._get(path)[0]
@@ -79,7 +82,7 @@ class S3Store:
         fs = self._fs
 
         async def get() -> tuple[bytes, str]:
-            answer = await fs._call_s3("get_object", **self._names(path))
+            answer = await fs._call_s3("get_object", **self._names(path))  # noqa: SLF001 - s3fs's own coroutine
             async with answer["Body"] as body:
                 return await body.read(), answer["ETag"]
 
@@ -91,7 +94,7 @@ class S3Store:
             there = self.read_tagged(path)
             if there is not None:
                 return False
-            self._try(lambda: self._fs.call_s3("put_object", **self._names(path), Body=data), path)
+            self._try(lambda: self._put(path, data), path)
             return True
         return self._put_if(path, data, {"IfNoneMatch": "*"}, tag=None)
 
@@ -100,7 +103,7 @@ class S3Store:
             there = self.read_tagged(path)
             if (there[1] if there else None) != tag:
                 return False
-            self._try(lambda: self._fs.call_s3("put_object", **self._names(path), Body=data), path)
+            self._try(lambda: self._put(path, data), path)
             return True
         return self._put_if(path, data, {"IfMatch": tag} if tag else {"IfNoneMatch": "*"}, tag=tag)
 
@@ -108,8 +111,7 @@ class S3Store:
         """PUT under a condition. A refusal or a broken connection does not say who won: what is there does."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                self._explained(lambda: self._fs.call_s3("put_object", **self._names(path), Body=data, **condition), path)
-                return True
+                self._explained(lambda: self._put(path, data, **condition), path)
             except FileNotFoundError:
                 return False  # If-Match on an object that is gone
             except Exception as error:
@@ -121,8 +123,12 @@ class S3Store:
                 if (there[1] if there else None) != tag:
                     return False
                 last = error
-            time.sleep(FIRST_WAIT * 2 ** (attempt - 1) * random.uniform(0.5, 1.0))
-        raise TransientError(f"{self.root}/{path} could not be written in {ATTEMPTS} attempts: {redacted(str(last))}") from last
+                pause(attempt)
+            else:
+                return True
+        raise TransientError(
+            f"{self.root}/{path} could not be written in {ATTEMPTS} attempts: {redacted(str(last))}"
+        ) from last
 
     def scratch(self) -> Path:
         return remote_scratch()
@@ -145,7 +151,7 @@ class S3Store:
         while True:
             ask = {"Bucket": self._bucket, "Prefix": where, **more}
             try:
-                page = self._try(lambda: self._fs.call_s3("list_objects_v2", **ask), prefix)
+                page = self._try(partial(self._fs.call_s3, "list_objects_v2", **ask), prefix)
             except FileNotFoundError:
                 return
             for item in page.get("Contents", ()):
@@ -161,9 +167,7 @@ class S3Store:
         for start in range(0, len(keys), _DELETE_AT_ONCE):
             some = [{"Key": key} for key in keys[start : start + _DELETE_AT_ONCE]]
             wanted = {"Objects": some, "Quiet": True}
-            answer = self._try(
-                lambda: self._fs.call_s3("delete_objects", Bucket=self._bucket, Delete=wanted), "(delete)"
-            )
+            answer = self._try(partial(self._fs.call_s3, "delete_objects", Bucket=self._bucket, Delete=wanted), "")
             failed = [e for e in answer.get("Errors", ()) if e.get("Code") != "NoSuchKey"]
             if failed:
                 first = failed[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from functools import cache
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -13,7 +14,9 @@ import fsspec
 from fdf.errors import MissingDependency, PlanError, Problem
 
 _PROTOCOL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://")
-_SECRET = re.compile(r"(secret|password|passwd|token|signature|credential|access_?key|api_?key|^key$|^sig$)", re.I)
+_SECRET = re.compile(
+    r"(secret|password|passwd|token|signature|credential|access_?key|api_?key|^key$|^sig$)", re.IGNORECASE
+)
 _INSTALL = {"s3": 's3fs (pip install "fdf-core[s3]")', "s3a": 's3fs (pip install "fdf-core[s3]")'}
 
 
@@ -28,7 +31,7 @@ def local_path(uri: str) -> str | None:
     if protocol_of(uri) not in ("file", "local"):
         return None
     plain = _PROTOCOL.sub("", uri, count=1)
-    return os.path.abspath(os.path.expanduser(plain))
+    return os.path.abspath(Path(plain).expanduser())  # noqa: PTH100 - links stay as they are written
 
 
 def refuse_credentials(uri: str) -> None:
@@ -58,7 +61,12 @@ def redacted(text: str) -> str:
     """Return a text with the credentials of every URL in it replaced by `***`; safe to log or raise."""
     text = re.sub(r"(?<=://)[^/@\s]*:[^/@\s]*@", "***@", text)
     text = re.sub(r"((?:s3a?|https?|gs|ftp)://)[^/@\s]+@", r"\1***@", text)
-    return re.sub(r"([?&;][^=&\s]*(?:secret|password|token|sig|credential|key)[^=&\s]*=)[^&\s]+", r"\1***", text, flags=re.I)
+    return re.sub(
+        r"([?&;][^=&\s]*(?:secret|password|token|sig|credential|key)[^=&\s]*=)[^&\s]+",
+        r"\1***",
+        text,
+        flags=re.IGNORECASE,
+    )
 
 
 def _instance(protocol: str, authority: str) -> Any:
@@ -96,8 +104,10 @@ def filesystem(uri: str) -> tuple[Any, str]:
         needed = _INSTALL.get(protocol, str(error))
         raise MissingDependency(f"{redacted(uri)} cannot be opened: `{protocol}://` needs {needed}") from error
     except ValueError as error:
-        raise PlanError(f"{redacted(uri)} cannot be opened: {error}", help="use a local path or an fsspec URL") from error
-    return fs, str(fs._strip_protocol(uri))
+        raise PlanError(
+            f"{redacted(uri)} cannot be opened: {error}", help="use a local path or an fsspec URL"
+        ) from error
+    return fs, str(fs._strip_protocol(uri))  # noqa: SLF001 - what fsspec's own openers call
 
 
 def name_of(uri: str) -> str:

@@ -1,4 +1,4 @@
-"""The suite that every source passes.
+r"""The suite that every source passes.
 
 A package subclasses it with a fixture that gives the source over files it wrote:
 
@@ -6,7 +6,7 @@ A package subclasses it with a fixture that gives the source over files it wrote
 class TestJsonlSource(SourceConformance):
     @pytest.fixture
     def source(self, tmp_path: Path) -> Source:
-        (tmp_path / "a.jsonl").write_text('{"a": 1}\\n')
+        (tmp_path / "a.jsonl").write_text('{"a": 1}\n')
         return JsonlSource(path=str(tmp_path))
 ```
 
@@ -106,7 +106,8 @@ class SourceConformance:
         schema = source.physical_schema()
         expected = repr(_sorted(rows_of(source, schema)))
         for size in (64, 1000, 1 << 40):
-            cut: Any = dataclasses.replace(source, **{"split_size": size})
+            options: Any = {"split_size": size}
+            cut = dataclasses.replace(source, **options)
             assert repr(_sorted(rows_of(cut, schema))) == expected
 
 
