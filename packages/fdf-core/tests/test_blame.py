@@ -121,3 +121,14 @@ def test_splits_are_judged_apart_and_forgotten_when_done():
     assert ledger.died("two", name="g", cause="killed", detail="SIGKILL", at=None).number == 2
     ledger.done("one")
     assert ledger.attempt("one") == Attempt()
+
+
+def test_a_death_outside_every_operator_blames_no_row():
+    ledger = Ledger()
+    outside = Crumb(operator_id="", start=0, stop=0)
+    for _ in range(MAX_PLAIN_DEATHS):
+        attempt = ledger.died("s", name="f", cause="fault", detail="SIGSEGV", at=outside)
+        assert attempt.suspects == ()
+        assert attempt.condemned == ()
+    with pytest.raises(StageFailed, match="SIGSEGV"):
+        ledger.died("s", name="f", cause="fault", detail="SIGSEGV", at=outside)

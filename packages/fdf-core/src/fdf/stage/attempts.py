@@ -67,6 +67,11 @@ class Caller:
                 continue
             yield from self._bisect(operator_id, piece, verb)
 
+    def leave(self) -> None:
+        """Say that no operator is at work: what kills the worker from here on is not a row's fault."""
+        if self._at is not None:
+            self._at(Crumb(operator_id="", start=0, stop=0))
+
     def _pieces(self, operator_id: str, rows: Rows, batch_size: int | None) -> Iterator[Rows]:
         cuts = set(range(0, rows.count, batch_size)) if batch_size else {0}
         cuts.add(rows.count)

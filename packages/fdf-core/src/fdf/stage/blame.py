@@ -22,7 +22,10 @@ MAX_FAULT_DEATHS = 400
 
 @dataclass(frozen=True, kw_only=True)
 class Crumb:
-    """Where a careful worker was: about to call an operator on rows `start` to `stop` (ordinals within the split)."""
+    """Where a careful worker was: about to call an operator on rows `start` to `stop` (ordinals within the split).
+
+    No rows (`start` equals `stop`) means that it had left the operators again.
+    """
 
     operator_id: str
     start: int
@@ -76,6 +79,8 @@ class Ledger:
         `detail` is the cause in words, such as ``SIGSEGV`` or ``memory limit of 2.0 GiB``; `at` is the last crumb of a
         careful worker. Raises StageFailed when the split has died too often.
         """
+        if at is not None and at.start == at.stop:
+            at = None
         case = self._cases.setdefault(split, _Case())
         number = case.attempt.number + 1
         if cause in ("killed", "exit") or at is None:

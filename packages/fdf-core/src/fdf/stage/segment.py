@@ -72,6 +72,7 @@ def run_segment(
                 parcel.rows = _with_missing(parcel.rows, step)
             tally.rows_out += parcel.rows.count
             tally.seconds += time.perf_counter() - started
+        caller.leave()
         yield parcel
 
 

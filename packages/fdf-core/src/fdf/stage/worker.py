@@ -10,9 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from fdf.errors import TransientError
+from fdf.errors import FdfError, MissingDependency, StageFailed, TransientError
 from fdf.operator import Context
-from fdf.plan.job import StageJob
+from fdf.plan.job import StageJob, Step
 from fdf.plan.task import StageRef, Task
 from fdf.stage.attempts import FIRST_PAUSE, TRANSIENT_TRIES, Caller
 from fdf.stage.blame import Attempt, Crumb
@@ -69,7 +69,10 @@ class Worker:
                 break
             except TransientError as error:
                 if not remaining:
-                    raise
+                    raise StageFailed(
+                        f"split {task.name} of stage `{job.stage}` met a fault that did not pass: {error}",
+                        help="run again when the cause is gone; what was committed is safe",
+                    ) from error
                 say("split_retried", cause=str(error))
                 if cancel.wait(pause):
                     cancel.raise_if_cancelled()
@@ -96,17 +99,34 @@ class Worker:
             self._digest = ref.digest
             self._store = open_store(self._job.root)
             for step in self._job.steps:
-                step.use.operator.setup(
-                    Context(
-                        operator_id=step.id,
-                        seed=self._job.seed,
-                        cache_dir=cache_dir(),
-                        device=self._device,
-                        logger=_LOG.getChild(step.id),
-                    )
-                )
-                self._ready.append(step.id)
+                self._set_up(step, seed=self._job.seed)
         return self._job, self._store
+
+    def _set_up(self, step: Step, *, seed: int) -> None:
+        context = Context(
+            operator_id=step.id,
+            seed=seed,
+            cache_dir=cache_dir(),
+            device=self._device,
+            logger=_LOG.getChild(step.id),
+        )
+        # Also torn down where setup stops half-way.
+        self._ready.append(step.id)
+        try:
+            step.use.operator.setup(context)
+        except FdfError:
+            raise
+        except ModuleNotFoundError as error:
+            package = step.use.distribution or "its package"
+            raise MissingDependency(
+                f"`{step.id}` ({step.use.op}) needs the module `{error.name}`, which is not installed",
+                help=f"pip install {(error.name or '').partition('.')[0]}, or the extra of {package} that brings it",
+            ) from error
+        except Exception as error:
+            raise StageFailed(
+                f"`{step.id}` ({step.use.op}) could not be set up: {type(error).__name__}: {error}",
+                help=f"fdf ops show {step.use.op}",
+            ) from error
 
 
 def cache_dir() -> Path:
