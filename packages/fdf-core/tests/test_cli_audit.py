@@ -9,6 +9,8 @@ import yaml
 from click.testing import CliRunner
 
 from fdf.cli.main import main
+from fdf.storage import open_store
+from fdf.testing.s3 import s3_stand_in
 
 
 @pytest.fixture
@@ -210,3 +212,37 @@ def test_verify_counts_the_rows_of_other_formats(fdf, recipe, tmp_path, type_):
     file.write_text(json.dumps(manifest))
     said = fdf("verify", tmp_path / "out")
     assert "has 4 rows, not 5" in said.stdout
+
+
+@pytest.fixture(scope="module")
+def s3():
+    with s3_stand_in("audit"):
+        yield "s3://audit"
+
+
+def test_verify_and_trace_read_s3(fdf, recipe, s3):
+    value = yaml.safe_load(recipe.read_text())
+    for stage in value["stages"]:
+        stage["materialize"] = {"path": f"{s3}/{{{{stage}}}}"}
+    value["output"]["path"] = f"{s3}/out"
+    recipe.write_text(yaml.safe_dump(value))
+    said = fdf("run", recipe, "--runner", "serial", "--json")
+    assert said.exit_code == 0, said.output
+    done = json.loads(said.stdout.splitlines()[-1])["run_id"]
+    assert fdf("verify", f"{s3}/out").exit_code == 0
+    assert fdf("verify", done).exit_code == 0
+    row = json.loads(fdf("preview", recipe, "--rows", "1", "--json").stdout)["rows"][0]
+    sightings = json.loads(fdf("trace", row["id"], "--json").stdout)["sightings"]
+    assert [s["stage"] for s in sightings] == ["clean", "shape", "output"]
+    assert sightings[0]["file"].startswith(f"{s3}/clean/data/part-")
+    manifest = json.loads(fdf("runs", "show", done, "--json").stdout)["manifests"]["clean"]
+    store = open_store(f"{s3}/clean")
+    shard = next(e.path for e in store.list("data/"))
+    data = bytearray(store.read(shard))
+    data[len(data) // 2] ^= 1
+    store.delete([shard])
+    store.put_if_absent(shard, bytes(data))
+    broken = fdf("verify", f"{s3}/clean")
+    assert broken.exit_code == 1
+    assert f"{s3}/clean/{shard} has sha256" in broken.stdout
+    assert manifest == f"{s3}/clean/manifest.json"

@@ -57,12 +57,12 @@ def preview(*, recipe: str, rows: int, stage: str | None, sets: tuple[str, ...],
 
 def _lines(row: PreviewRow) -> Iterator[str]:
     from fdf.cli.screen import shortened, terminal_width
+    from fdf.cli.story import scores_line
 
     width = terminal_width()
     yield shortened(f"{row.id}  {_outcome(row)}", width=width)
     if row.scores:
-        told = "  ".join(f"{name}={'null' if v is None else f'{v:.4g}'}" for name, v in row.scores.items())
-        yield f"  {'scores':<{LABEL}} {told}"
+        yield f"  {'scores':<{LABEL}} {scores_line(row.scores)}"
     for name, value in (row.before or row.after or {}).items():
         yield f"  {name:<{LABEL}} {shortened(_text(value), width=width - LABEL - 3)}"
         after = (row.after or {}).get(name, value)

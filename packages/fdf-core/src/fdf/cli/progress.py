@@ -290,7 +290,7 @@ def _splits(stage: StageProgress) -> str:
 
 def _state(stage: StageProgress, left: float | None) -> str:
     if stage.failed:
-        return "failed"
+        return "stopped"
     if stage.finished:
         return "committed"
     return f"about {clock(left)} left" if left is not None else ""

@@ -68,3 +68,14 @@ def counts_line(manifest: Mapping[str, Any]) -> str:
     files = manifest["outputs"]
     held = size(sum(f["bytes"] for f in files))
     return f"{manifest['counts']['rows_out']:,} rows, {plural(len(files), 'file')}, {held}"
+
+
+def scores_line(scores: Mapping[str, float | None]) -> str:
+    """Return scores in one line: whole numbers whole, others to four digits."""
+    return "  ".join(f"{name}={_score(value)}" for name, value in scores.items())
+
+
+def _score(value: float | None) -> str:
+    if value is None:
+        return "null"
+    return f"{value:,.0f}" if value.is_integer() else f"{value:.4g}"
