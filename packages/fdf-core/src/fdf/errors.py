@@ -83,7 +83,7 @@ class FdfError(Exception):
     exit_code = 70
     default_code = "FDF900"
 
-    def __init__(self, *problems: Problem | str, help: str | None = None) -> None:
+    def __init__(self, *problems: Problem | str, help: str | None = None) -> None:  # noqa: A002 (the word that users see)
         self.problems = tuple(
             p if isinstance(p, Problem) else Problem(code=self.default_code, message=p, help=help) for p in problems
         )

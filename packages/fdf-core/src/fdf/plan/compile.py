@@ -182,6 +182,7 @@ class _Builder:
             receipts="",
             source=self.origin.source if upstream is None else None,
             source_name=self.origin.name,
+            known_columns=tuple(physical.names) if physical is not None else (),
             renames=tuple((new, old) for new, old in pairs if new in wanted),
             input_schema=schema,
             upstream_root=upstream.root if upstream else None,

@@ -91,6 +91,8 @@ class StageJob:
     source: Source | None
     """None: the inputs are shards of an earlier stage."""
     source_name: str
+    known_columns: tuple[str, ...]
+    """All columns of the files' fixed schema, under their own names; further ones are extra."""
     renames: tuple[tuple[str, str], ...]
     """The columns to read: (name from here on, name in the files)."""
     input_schema: pa.Schema

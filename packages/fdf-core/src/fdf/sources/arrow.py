@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -35,27 +36,31 @@ class ArrowSource(FileSource):
     def splits(self) -> Iterator[Split]:
         """Yield ranges of record batches."""
         for file in self.files():
-            for start, stop in self._ranges(file):
-                yield Split(slices=(Slice(file=file, start=start, stop=stop),))
+            yield from (Split(slices=(piece,)) for piece in self._ranges(file))
 
-    def _ranges(self, file: InputFile) -> list[tuple[int, int | None]]:
+    def _ranges(self, file: InputFile) -> list[Slice]:
         if protocol_of(file.uri) != "file" or file.size <= self.split_size:
-            return [(0, None)]
-        ranges: list[tuple[int, int | None]] = []
-        start = held = 0
+            return [Slice(file=file)]
+        edges = [0]
+        held = 0
         try:
             with reading(file, as_format="Arrow IPC"), _opened(file) as reader:
                 if not hasattr(reader, "num_record_batches"):
-                    return [(0, None)]
+                    return [Slice(file=file)]
                 count = reader.num_record_batches
                 for i in range(count):
                     held += reader.get_batch(i).nbytes
                     if held >= self.split_size and i + 1 < count:
-                        ranges.append((start, i + 1))
-                        start, held = i + 1, 0
+                        edges.append(i + 1)
+                        held = 0
         except BadFile:
-            return [(0, None)]  # whoever reads it decides whether it fails the run or is passed by
-        return [*ranges, (start, count)] if ranges else [(0, None)]
+            return [Slice(file=file)]  # whoever reads it decides whether it fails the run or is passed by
+        if len(edges) == 1:
+            return [Slice(file=file)]
+        return [
+            Slice(file=file, start=start, stop=stop, share=(stop - start) / count)
+            for start, stop in pairwise([*edges, count])
+        ]
 
     def file_schema(self, file: InputFile) -> pa.Schema:
         """Return the schema that the file starts or ends with."""

@@ -34,6 +34,13 @@ class Slice:
     file: InputFile
     start: int = 0
     stop: int | None = None
+    share: float = 1.0
+    """How much of the file's bytes it holds, about; says nothing of which rows these are."""
+
+    @property
+    def bytes(self) -> int:
+        """About how many bytes of the file it holds."""
+        return round(self.file.size * self.share)
 
     @property
     def location(self) -> str:

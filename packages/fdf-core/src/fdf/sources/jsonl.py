@@ -15,7 +15,7 @@ from fdf.sources.base import InputFile, Reject, Slice, SourceBatch, Split
 from fdf.sources.conform import conform, in_batches, in_order, widest
 from fdf.sources.failures import reading
 from fdf.sources.file_source import SAMPLE_ROWS, FileSource
-from fdf.sources.lines import LineBlock, as_text, compression_of, line_blocks, not_utf8, open_stream
+from fdf.sources.lines import LineBlock, as_text, byte_splits, line_blocks, not_utf8, open_stream
 
 _BOM = b"\xef\xbb\xbf"
 _OPEN, _CLOSE, _RETURN = b"{}\r"
@@ -43,13 +43,7 @@ class JsonlSource(FileSource):
 
     def splits(self) -> Iterator[Split]:
         """Yield byte ranges; nothing is read."""
-        for file in self.files():
-            if compression_of(file) or file.size <= self.split_size:
-                yield Split(slices=(Slice(file=file),))
-                continue
-            for start in range(0, file.size, self.split_size):
-                stop = min(start + self.split_size, file.size)
-                yield Split(slices=(Slice(file=file, start=start, stop=stop),))
+        return byte_splits(self.files(), size=self.split_size)
 
     def file_schema(self, file: InputFile) -> pa.Schema:
         """Return the columns of the first 1,000 lines."""

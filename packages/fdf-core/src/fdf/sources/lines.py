@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from fdf.sources.base import InputFile, Reject
+from fdf.sources.base import InputFile, Reject, Slice, Split
 from fdf.sources.conform import RAW_BYTES
 from fdf.sources.listing import open_file
 from fdf.storage.uri import filesystem, protocol_of
@@ -18,6 +18,17 @@ from fdf.storage.uri import filesystem, protocol_of
 BLOCK_BYTES = 8 << 20
 _CODECS = {"gz": "gzip", "zst": "zstd", "zstd": "zstd", "tgz": "gzip"}
 _SPACE = np.frombuffer(b" \t\r\n", dtype=np.uint8)
+
+
+def byte_splits(files: Iterable[InputFile], *, size: int) -> Iterator[Split]:
+    """Yield splits of `size` bytes of each plain file; a compressed file is one split. Nothing is read."""
+    for file in files:
+        if compression_of(file) or file.size <= size:
+            yield Split(slices=(Slice(file=file),))
+            continue
+        for start in range(0, file.size, size):
+            stop = min(start + size, file.size)
+            yield Split(slices=(Slice(file=file, start=start, stop=stop, share=(stop - start) / file.size),))
 
 
 @dataclass(frozen=True)

@@ -36,27 +36,33 @@ class ParquetSource(FileSource):
     def splits(self) -> Iterator[Split]:
         """Yield ranges of rows that start and end at row groups; footers are read one by one, when it is their turn."""
         for file in self.files():
-            for start, stop in self._ranges(file):
-                yield Split(slices=(Slice(file=file, start=start, stop=stop),))
+            yield from (Split(slices=(piece,)) for piece in self._ranges(file))
 
-    def _ranges(self, file: InputFile) -> list[tuple[int, int | None]]:
+    def _ranges(self, file: InputFile) -> list[Slice]:
         if file.size * _SURELY_ONE < self.split_size:
-            return [(0, None)]
+            return [Slice(file=file)]
         try:
             with reading(file, as_format="parquet"), _open(file) as parquet:
                 metadata = parquet.metadata
         except BadFile:
-            return [(0, None)]  # whoever reads it decides whether it fails the run or is passed by
-        ranges: list[tuple[int, int | None]] = []
-        start = row = held = 0
+            return [Slice(file=file)]  # whoever reads it decides whether it fails the run or is passed by
+        ends: list[tuple[int, int]] = []
+        row = held = 0
         for i in range(metadata.num_row_groups):
             group = metadata.row_group(i)
             row += group.num_rows
             held += group.total_byte_size
-            if held >= self.split_size and i + 1 < metadata.num_row_groups:
-                ranges.append((start, row))
-                start, held = row, 0
-        return [*ranges, (start, row)] if ranges else [(0, None)]
+            if held >= self.split_size or i + 1 == metadata.num_row_groups:
+                ends.append((row, held))
+                held = 0
+        if len(ends) < 2:
+            return [Slice(file=file)]
+        whole = max(1, sum(held for _, held in ends))
+        starts = [0, *(row for row, _ in ends)]
+        return [
+            Slice(file=file, start=start, stop=stop, share=held / whole)
+            for start, (stop, held) in zip(starts, ends, strict=False)
+        ]
 
     def file_schema(self, file: InputFile) -> pa.Schema:
         """Return the columns that the footer names."""

@@ -14,7 +14,7 @@ from fdf.sources.conform import RAW_BYTES, conform, in_batches, in_order, positi
 from fdf.sources.failures import reading
 from fdf.sources.file_source import FileSource
 from fdf.sources.grouping import grouped
-from fdf.sources.lines import LineBlock, as_text, compression_of, line_blocks, not_utf8, open_stream
+from fdf.sources.lines import LineBlock, as_text, byte_splits, line_blocks, not_utf8, open_stream
 
 _BOM = b"\xef\xbb\xbf"
 
@@ -39,15 +39,8 @@ class TextSource(FileSource):
     def splits(self) -> Iterator[Split]:
         """Yield groups of files (`document`) or byte ranges (`line`)."""
         if self.sample_by == "document":
-            yield from grouped(self.files())
-            return
-        for file in self.files():
-            if compression_of(file) or file.size <= self.split_size:
-                yield Split(slices=(Slice(file=file),))
-                continue
-            for start in range(0, file.size, self.split_size):
-                stop = min(start + self.split_size, file.size)
-                yield Split(slices=(Slice(file=file, start=start, stop=stop),))
+            return grouped(self.files())
+        return byte_splits(self.files(), size=self.split_size)
 
     def physical_schema(self) -> pa.Schema:
         """Return the one or two columns that text has; no file is read."""

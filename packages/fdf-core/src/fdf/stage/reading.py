@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -73,7 +74,7 @@ def _source_chunks(task: Task, job: StageJob, opened: OpenTask) -> Iterator[_Chu
         count = _counted(piece, opened)
         prefix = sha256_hex(f"{job.source_name}\0{piece.file.path}")[:16]
         for batch in _unless_bad(source.read(piece, schema=physical), source, count):
-            count.extra_columns = tuple(sorted({*count.extra_columns, *batch.extra_columns}))
+            _note_extra_columns(batch, job, source, count)
             rows = Rows(
                 data=_renamed(batch, job),
                 ordinals=np.empty(len(batch.positions), dtype=np.int64),
@@ -81,6 +82,22 @@ def _source_chunks(task: Task, job: StageJob, opened: OpenTask) -> Iterator[_Chu
                 positions=batch.positions,
             )
             yield _Chunk(rows, batch.rejects, count)
+
+
+def _note_extra_columns(batch: SourceBatch, job: StageJob, source: Source, count: InputCount) -> None:
+    """Note columns that the fixed schema does not have; raise BadFile where they are an error."""
+    extra = {*batch.extra_columns} - {*job.known_columns} - {*count.extra_columns}
+    if not extra:
+        return
+    if source.extra_columns == "error":
+        raise BadFile(
+            Problem(
+                code="FDF412",
+                message=f"{count.uri} has the columns {sorted(extra)}, which the schema of the input does not have",
+                help="declare them with `schema:`, or leave them out with `extra_columns: drop`",
+            )
+        )
+    count.extra_columns = tuple(sorted({*count.extra_columns, *extra}))
 
 
 def _unless_bad(batches: Iterator[SourceBatch], source: Source, count: InputCount) -> Iterator[SourceBatch]:
@@ -101,30 +118,35 @@ def _renamed(batch: SourceBatch, job: StageJob) -> pa.RecordBatch:
 
 
 def _shard_chunks(task: Task, job: StageJob, opened: OpenTask) -> Iterator[_Chunk]:
-    assert job.upstream_root is not None
-    store = open_store(job.upstream_root)
     marks = job.upstream_marks
     for piece in task.inputs:
         count = _counted(piece, opened)
-        try:
-            with store.open(piece.file.uri) as stream:
-                reader = pq.ParquetFile(stream)
-                groups, first_row = _row_groups(reader.metadata, piece)
-                position = first_row
-                wanted = [c for c in (*job.input_schema.names, *marks) if c in reader.schema_arrow.names]
-                for batch in reader.iter_batches(
-                    batch_size=_batch_rows(reader.metadata), row_groups=groups, columns=wanted, use_threads=False
-                ):
-                    yield _Chunk(_shard_rows(batch, job, piece, position), (), count)
-                    position += batch.num_rows
-        except (pa.ArrowInvalid, pa.ArrowIOError, FileNotFoundError) as error:
-            raise BadFile(
-                Problem(
-                    code="FDF411",
-                    message=f"shard {piece.file.uri} of {job.upstream_root} cannot be read: {error}",
-                    help=f"fdf verify {job.upstream_root}",
-                )
-            ) from error
+        with open_shard(job, piece.file.uri) as reader:
+            groups, first_row = _row_groups(reader.metadata, piece)
+            position = first_row
+            wanted = [c for c in (*job.input_schema.names, *marks) if c in reader.schema_arrow.names]
+            for batch in reader.iter_batches(
+                batch_size=_batch_rows(reader.metadata), row_groups=groups, columns=wanted, use_threads=False
+            ):
+                yield _Chunk(_shard_rows(batch, job, piece, position), (), count)
+                position += batch.num_rows
+
+
+@contextmanager
+def open_shard(job: StageJob, path: str) -> Iterator[pq.ParquetFile]:
+    """Open a shard of the stage before. Raises BadFile naming it, also for what goes wrong while it is read."""
+    assert job.upstream_root is not None
+    try:
+        with open_store(job.upstream_root).open(path) as stream:
+            yield pq.ParquetFile(stream)
+    except (pa.ArrowInvalid, pa.ArrowIOError, FileNotFoundError) as error:
+        raise BadFile(
+            Problem(
+                code="FDF411",
+                message=f"shard {path} of {job.upstream_root} cannot be read: {error}",
+                help=f"run again if another run wrote there meanwhile; else: fdf verify {job.upstream_root}",
+            )
+        ) from error
 
 
 def _row_groups(metadata: pq.FileMetaData, piece: Slice) -> tuple[list[int], int]:
@@ -171,7 +193,7 @@ def _shard_rows(batch: pa.RecordBatch, job: StageJob, piece: Slice, position: in
 
 
 def _counted(piece: Slice, opened: OpenTask) -> InputCount:
-    count = InputCount(uri=piece.file.uri, version=piece.file.version, bytes=piece.file.size)
+    count = InputCount(uri=piece.file.uri, version=piece.file.version, bytes=piece.bytes)
     opened.inputs.append(count)
     return count
 

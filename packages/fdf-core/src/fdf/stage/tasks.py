@@ -12,8 +12,8 @@ from fdf.plan.job import StageJob
 from fdf.plan.model import StagePlan
 from fdf.plan.task import SplitKey, StageRef, Task
 from fdf.sources.base import InputFile, Slice, Source
+from fdf.stage.reading import open_shard
 from fdf.stage.shard_file import FileEntry
-from fdf.storage import open_store
 
 Piece = tuple[SplitKey, tuple[Slice, ...], int]
 """A split before it is a task: its key, its inputs, and about how many bytes it holds."""
@@ -78,14 +78,7 @@ def group_key(members: Sequence[SplitKey]) -> SplitKey:
 def _source_pieces(source: Source, name: str) -> Iterator[Piece]:
     for split in source.splits():
         key = SplitKey.of(name, split.location, split.version)
-        weight = sum(_weight(s) for s in split.slices)
-        yield key, split.slices, weight
-
-
-def _weight(piece: Slice) -> int:
-    if piece.stop is None:
-        return piece.file.size - (piece.start if piece.start < piece.file.size else 0)
-    return min(piece.file.size, piece.stop - piece.start)
+        yield key, split.slices, sum(s.bytes for s in split.slices)
 
 
 def _shard_piece(entry: FileEntry) -> Piece:
@@ -101,16 +94,15 @@ def _whole_or_parts(entries: Iterable[FileEntry], size: int, job: StageJob) -> I
         if entry.bytes <= 2 * size:
             yield piece
             continue
-        assert job.upstream_root is not None
-        with open_store(job.upstream_root).open(entry.path) as stream:
-            metadata = pq.ParquetFile(stream).metadata
+        with open_shard(job, entry.path) as reader:
+            metadata = reader.metadata
         start = row = held = 0
         scale = entry.bytes / max(1, sum(_group_bytes(metadata, i) for i in range(metadata.num_row_groups)))
         for number in range(metadata.num_row_groups):
             held += int(_group_bytes(metadata, number) * scale)
             row += metadata.row_group(number).num_rows
             if held >= size or number == metadata.num_row_groups - 1:
-                part = Slice(file=whole.file, start=start, stop=row)
+                part = Slice(file=whole.file, start=start, stop=row, share=held / entry.bytes)
                 yield SplitKey.of(key.location, f"{start}:{row}", key.version), (part,), held
                 start, held = row, 0
 
@@ -125,13 +117,14 @@ def _limited(
 ) -> Iterator[Task]:
     """Yield tasks for the first `limit` records in input order, counting them as far as needed."""
     left = limit
-    for key, inputs, _ in pieces:
+    for whole, inputs, _ in pieces:
         if left <= 0:
             return
         here = sum(source.count_rows(i, at_most=left) for i in inputs)
+        key = whole
         if here >= left:
             # How much of this split is taken depends on the splits before it.
-            key = SplitKey(location=key.location, version=sha256_hex(f"{key.version} first {left}")[:16])
+            key = SplitKey(location=whole.location, version=sha256_hex(f"{whole.version} first {left}")[:16])
         yield Task(key=key, stage=ref, inputs=inputs, resources=resources, limit=left)
         left -= here
 
