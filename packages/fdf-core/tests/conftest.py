@@ -52,15 +52,11 @@ def home(tmp_path, monkeypatch) -> Path:
 def op() -> Callable[..., dict[str, Any]]:
     """Give a function that writes an operator of `engine_operators.py` as a recipe does."""
 
-    def written(kind: str, name: str, id: str | None = None, *, around: dict[str, Any] | None = None, **params: Any):
-        place = f"{OPERATORS}:{name}" if hasattr_in(OPERATORS, name) else name
-        return {"id": id or f"{kind}.{name}", "kind": kind, "op": place, "params": params, **(around or {})}
+    def written(kind: str, name: str, called: str = "", *, around: dict[str, Any] | None = None, **params: Any):
+        place = f"{OPERATORS}:{name}" if f"class {name}(" in OPERATORS.read_text() else name
+        return {"id": called or f"{kind}.{name}", "kind": kind, "op": place, "params": params, **(around or {})}
 
     return written
-
-
-def hasattr_in(file: Path, name: str) -> bool:
-    return f"class {name}(" in file.read_text()
 
 
 @pytest.fixture

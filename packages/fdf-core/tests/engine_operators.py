@@ -208,3 +208,68 @@ class Murder(Score):
                 Path(self.folder, str(done)).touch()
                 os.kill(os.getpid(), signal.SIGKILL)
         return {"alive": pa.repeat(True, batch.num_rows)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wrong(Score):
+    """Break the contract in the `way` that is asked for."""
+
+    way: str
+    version = "1"
+
+    def reads(self, schema: pa.Schema) -> tuple[str, ...]:
+        return ("text",)
+
+    def writes(self, schema: pa.Schema) -> dict[str, pa.DataType | None]:
+        return {"n": pa.int64()}
+
+    def setup(self, context: Any) -> None:
+        if self.way == "setup":
+            raise OSError("no such model")
+
+    def score(self, batch: pa.RecordBatch) -> Columns:
+        rows = batch.num_rows
+        answers: dict[str, Any] = {
+            "short": {"n": pa.array(range(rows - 1))},
+            "type": {"n": pa.array(["x"] * rows)},
+            "extra": {"n": pa.array(range(rows)), "m": pa.array(range(rows))},
+            "nothing": {},
+            "not a dict": pa.array(range(rows)),
+        }
+        return answers.get(self.way, {"n": pa.array(range(rows))})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unfit(TextSum):
+    """Report what JSON cannot hold."""
+
+    way: str
+
+    def report(self, state: bytes) -> dict[str, Any]:
+        if self.way == "raises":
+            raise ZeroDivisionError
+        return {"rows": float("nan") if self.way == "nan" else object()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flaky(Score):
+    """Meet a fault that passes after `times` calls; the marks are left in `folder`."""
+
+    folder: str
+    times: int
+    version = "1"
+
+    def reads(self, schema: pa.Schema) -> tuple[str, ...]:
+        return ("text",)
+
+    def writes(self, schema: pa.Schema) -> dict[str, pa.DataType | None]:
+        return {"n": pa.int64()}
+
+    def score(self, batch: pa.RecordBatch) -> Columns:
+        from fdf.errors import TransientError
+
+        done = len(list(Path(self.folder).iterdir()))
+        if done < self.times:
+            Path(self.folder, str(done)).touch()
+            raise TransientError("the network is away")
+        return {"n": pa.array(range(batch.num_rows))}

@@ -91,7 +91,7 @@ def test_a_large_upstream_shard_is_cut(tmp_path, texts_of):
     shards = result.manifest["outputs"]
     assert len(shards) > 1
     assert texts_of(tmp_path / "out", "n") == list(range(rows))
-    again, started = run(converted(tmp_path, shard_size=200_000))
+    _, started = run(converted(tmp_path, shard_size=200_000))
     assert started == []
 
 
@@ -276,15 +276,15 @@ def test_limit_takes_exactly_the_first_rows_in_input_order(tmp_path, words, limi
 
 
 @pytest.mark.parametrize(
-    ("kind", "data", "bad", "good"),
+    ("kind", "data", "good"),
     [
-        ("jsonl", b'{"text": "a"}\nbroken\n{"text": "b"}\n{"text": "c"}\n[1]\n{"text": "d"}\n', 1, ["a", "b", "c"]),
-        ("jsonl", b'[]\n{"text": "a"}\n{"text": "b"}\n{"text": 5, }\n{"text": "c"}\n', 2, ["a", "b"]),
-        ("csv", b"text,n\na,1\nb,2,3\nc,4\nd,5\ne,6,7\n", 1, ["a", "c", "d"]),
-        ("text", b"a\n\xff\nb\nc\nd\n", 1, ["a", "b", "c"]),
+        ("jsonl", b'{"text": "a"}\nbroken\n{"text": "b"}\n{"text": "c"}\n[1]\n{"text": "d"}\n', ["a", "b", "c"]),
+        ("jsonl", b'[]\n{"text": "a"}\n{"text": "b"}\n{"text": 5, }\n{"text": "c"}\n', ["a", "b"]),
+        ("csv", b"text,n\na,1\nb,2,3\nc,4\nd,5\ne,6,7\n", ["a", "c", "d"]),
+        ("text", b"a\n\xff\nb\nc\nd\n", ["a", "b", "c"]),
     ],
 )
-def test_limit_counts_records_that_cannot_be_read(tmp_path, texts_of, kind, data, bad, good):
+def test_limit_counts_records_that_cannot_be_read(tmp_path, texts_of, kind, data, good):
     (tmp_path / "a").with_suffix(".txt" if kind == "text" else f".{kind}").write_bytes(data)
     recipe = converted(tmp_path)
     recipe["input"] = {"type": kind, "path": f"{tmp_path}/a.*"}
@@ -292,7 +292,7 @@ def test_limit_counts_records_that_cannot_be_read(tmp_path, texts_of, kind, data
         recipe["input"]["sample_by"] = "line"
     result = fdf.run(recipe, runner="serial", limit=4)
     assert texts_of(tmp_path / "out") == good
-    assert result.manifests["one"]["counts"]["rows_quarantined"] == bad
+    assert result.manifests["one"]["counts"]["rows_quarantined"] == 4 - len(good)
 
 
 def test_limit_follows_the_inputs(tmp_path, words, texts_of):
@@ -330,7 +330,7 @@ def test_a_table_in_memory_goes_in_and_comes_out(tmp_path, made):
     result = fdf.run(pipeline, runner="serial")
     assert result.to_arrow().column("text").to_pylist() == [None, "c"]
     assert result.to_polars().get_column("n").to_list() == [2, 3]
-    assert result.to_dataset()["n"] == [2, 3] or list(result.to_dataset()["n"]) == [2, 3]
+    assert list(result.to_dataset()["n"]) == [2, 3]
 
 
 def test_another_table_under_the_same_pipeline_is_another_input(tmp_path):

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from fdf.errors import Cancelled, FdfError
+from fdf.errors import Cancelled, FdfError, StageFailed, TransientError
 from fdf.hooks import installed
 from fdf.plan.compile import compile_plan, fdf_home
 from fdf.plan.job import OUTPUT_LAYOUT
@@ -161,7 +161,7 @@ class _Run:
         self._emit(Event(kind="stage_started", stage=stage.name, data={"root": stage.root}))
         self._hooks.call("fdf_stage_started", run_id=run_id, stage=stage.name)
         try:
-            manifest = self._run_stage(stage)
+            manifest = self._survive(stage)
         except FdfError as error:
             self._emit(Event(kind="stage_failed", stage=stage.name, data={"error": error.problems[0].message}))
             raise
@@ -172,6 +172,18 @@ class _Run:
         self._emit(Event(kind="stage_committed", stage=stage.name, data=data))
         self._hooks.call("fdf_stage_committed", run_id=run_id, stage=stage.name, manifest=manifest)
         return manifest
+
+    def _survive(self, stage: StagePlan) -> dict[str, Any]:
+        """Run a stage; a fault of the store or the machine fails it like any other, to be resumed."""
+        try:
+            return self._run_stage(stage)
+        except BrokenPipeError:
+            raise  # whoever listened to the events has gone: nothing is wrong with the stage
+        except (TransientError, OSError) as error:
+            raise StageFailed(
+                f"stage `{stage.name}` at {stage.root} met a fault: {error}",
+                help="run again when the cause is gone; what was committed is safe",
+            ) from error
 
     def _run_stage(self, stage: StagePlan) -> dict[str, Any]:
         started_at = now()

@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
-from fdf.fingerprint import digest, sha256_hex
+from fdf.errors import StageFailed
+from fdf.fingerprint import canonical_json, digest, sha256_hex
 from fdf.operator import Evaluator
 from fdf.plan.compile import FORMAT, encode_schema
 from fdf.plan.job import StageJob
@@ -66,12 +67,25 @@ def evaluations(stage: StagePlan, tallies: dict[str, Tally]) -> tuple[dict[str, 
         if not isinstance(operator, Evaluator):
             continue
         state = tallies[step.id].state
-        report = reports[step.id] = operator.report(state) if state is not None else {}
+        report = reports[step.id] = _report(step.id, operator, state) if state is not None else {}
         for gate in step.use.require:
             value = _metric(report, gate.metric)
             if not gate.holds(value):
                 failed.append(f"{step.id}: {gate} (is {value})")
     return reports, failed
+
+
+def _report(operator_id: str, operator: Evaluator, state: bytes) -> dict[str, Any]:
+    try:
+        report = operator.report(state)
+        canonical_json(report)
+    except Exception as error:
+        raise StageFailed(
+            f"`{operator_id}` cannot report on the dataset: {type(error).__name__}: {error}",
+            help="report() has to return a dict of JSON values (no NaN or infinity); correct it and run again:"
+            " the splits are done",
+        ) from error
+    return report
 
 
 def _metric(report: Any, path: str) -> float | None:

@@ -77,6 +77,13 @@ class Worker:
                 if cancel.wait(pause):
                     cancel.raise_if_cancelled()
                 pause *= 2
+            except BrokenPipeError:
+                raise  # events go nowhere any more: that is not this split's fault
+            except OSError as error:
+                raise StageFailed(
+                    f"split {task.name} of stage `{job.stage}` could not be read or written: {error}",
+                    help="run again when the cause is gone; what was committed is safe",
+                ) from error
         say("split_committed", **summary(receipt))
 
     def close(self) -> None:
