@@ -101,7 +101,7 @@ def test_doubled_braces_write_braces():
         ("{{rum_id}}", "did you mean `run_id`?"),
         ("{{stage}}", None),
         ("{{ run id }}", "write `{{{{` for two braces"),
-        ("{{zzz}}", "there are: name, run_id, stage"),
+        ("{{zzz}}", "there are: name, run_id, stage; or define it under `vars`"),
     ],
 )
 def test_an_undefined_template_is_a_finding_at_the_template(path, hint):

@@ -93,7 +93,8 @@ class _Filler:
         elif name == "stage":
             self._complain(steps, match[0], "FDF120", "`{{stage}}` has a value only inside a stage")
         else:
-            there = did_you_mean(name, self.known) or f"there are: {', '.join(sorted({*self.known, *BUILT_IN}))}"
+            names = ", ".join(sorted({*self.known, *BUILT_IN}))
+            there = did_you_mean(name, self.known) or f"there are: {names}; or define it under `vars`"
             self._complain(steps, match[0], "FDF120", f"undefined name `{name}` in `{{{{{name}}}}}`", there)
         return match[0]
 
