@@ -368,3 +368,27 @@ def test_a_stage_that_keeps_nothing_writes_one_empty_shard_and_the_next_stages_g
     words("b", ["ok"])
     assert fdf.run(recipe, runner="serial").to_arrow().column("text").to_pylist() == ["ok"]
     assert len(list((tmp_path / "out").glob("part-*"))) == 1
+
+
+@pytest.mark.parametrize("size", [1, 2, None])
+def test_rows_that_a_cast_leaves_out_lose_no_value(tmp_path, home, op, words, size):
+    around = {"when": "k = 1", **({"batch_size": size} if size else {})}
+    words("a", ["12", "7", None], k=[1, 0, 0])
+    steps = [op("refiner", "CastColumns", "cast", types={"text": "int64"}, around=around)]
+    result = fdf.run(one_stage(tmp_path, steps), runner="serial")
+    assert result.to_arrow()["text"].to_pylist() == [12, 7, None]
+    # A value that has no place in the new type is not quietly made null.
+    words("a", ["12", "7", "x"], k=[1, 0, 0])
+    with pytest.raises(StageFailed, match="`cast` turns column `text`"):
+        fdf.run(one_stage(tmp_path, steps), runner="serial")
+
+
+@pytest.mark.parametrize("size", [1, 2, None])
+def test_on_error_null_makes_only_the_values_null_that_do_not_fit(tmp_path, home, op, words, size):
+    around = {"on_error": "null", **({"batch_size": size} if size else {})}
+    words("a", ["12", "x", "7"])
+    words("b", ["y"])
+    steps = [op("refiner", "CastColumns", types={"text": "int64"}, around=around)]
+    result = fdf.run(one_stage(tmp_path, steps), runner="serial")
+    assert result.to_arrow()["text"].to_pylist() == [12, None, 7, None]
+    assert result.manifest["operators"][0]["errors"] == 2

@@ -174,7 +174,7 @@ def _expand(step: Step, parcel: Parcel, tally: Tally, caller: Caller, operator: 
         if isinstance(outcome, Failure):
             survivor = _fail(step, outcome, parcel, tally)
             if survivor is not None:
-                parts.append(_with_missing(survivor, step))
+                parts.append(_passed_on(survivor, step))
             continue
         rows, generated, expanded = outcome.result
         tally.generated += generated
@@ -215,7 +215,7 @@ def _columns_step(
             continue
         survivor = _fail(step, outcome, parcel, tally)
         if survivor is not None:
-            parts.append(_with_missing(survivor, step))
+            parts.append(_passed_on(survivor, step))
     return concat_rows(parts) if parts else _with_missing(parcel.rows.slice(0, 0), step)
 
 
@@ -281,11 +281,11 @@ def _with_missing(rows: Rows, step: Step) -> Rows:
         return rows
     if not step.schema_out.names:
         return replace(rows, data=rows.data.select([]))
-    arrays = [_as_type(rows.data, f.name, f.type) for f in step.schema_out]
+    arrays = [_as_type(rows.data, f.name, f.type, step) for f in step.schema_out]
     return replace(rows, data=pa.RecordBatch.from_arrays(arrays, schema=step.schema_out))
 
 
-def _as_type(data: pa.RecordBatch, name: str, kind: pa.DataType) -> pa.Array:
+def _as_type(data: pa.RecordBatch, name: str, kind: pa.DataType, step: Step) -> pa.Array:
     if name not in data.schema.names:
         return pa.nulls(data.num_rows, kind)
     values = data.column(name)
@@ -293,9 +293,22 @@ def _as_type(data: pa.RecordBatch, name: str, kind: pa.DataType) -> pa.Array:
         return values
     try:
         return pc.cast(values, kind)
-    except pa.ArrowInvalid:
-        # The operator changes the column's type and this row was left out: there is no value of the new type.
-        return pa.nulls(data.num_rows, kind)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        # Null would lose the value without a word, and for some batches only.
+        raise OperatorMisbehaved(
+            f"`{step.id}` turns column `{name}` from {values.type} into {kind}, and a row that it leaves as it is does "
+            f"not fit: {error}",
+            help=f"drop `when` from `{step.id}`, or let it write a column of another name",
+        ) from error
+
+
+def _passed_on(row: Rows, step: Step) -> Rows:
+    """Return a failed row that goes on (`on_error: null`): as it was, but null where it does not fit the new type."""
+    try:
+        return _with_missing(row, step)
+    except OperatorMisbehaved:
+        untouched = [n for n in row.data.schema.names if n not in dict(step.writes)]
+        return _with_missing(replace(row, data=row.data.select(untouched)), step)
 
 
 def _judge(step: Step, operator: Filter, rows: Rows) -> tuple[Integers | None, Verdict]:
