@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
@@ -47,12 +48,23 @@ class RowGroups:
         self._max_bytes = max_bytes
         self._max_rows = max_rows
         self._held: list[pa.RecordBatch] = []
-        self._bytes = 0
         self._rows = 0
+        # What is held weighs `_bytes`, but for the last `_unweighed` batches, which weigh `_at_most` or less.
+        self._bytes = 0
+        self._unweighed = 0
+        self._at_most = 0
 
     def add(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         """Take rows and yield the groups that they complete, each one contiguous batch."""
         batch = as_plain(batch, self._schema)
+        bound = _most_bytes(batch)
+        if self._bytes + self._at_most + bound < self._max_bytes and self._rows + batch.num_rows < self._max_rows:
+            # Far from any cut: weighing row by row can wait until it matters, for small files for ever.
+            self._hold(batch)
+            self._unweighed += 1
+            self._at_most += bound
+            return
+        self._weigh_held()
         ends = np.cumsum(row_bytes(batch))
         start = 0
         while start < batch.num_rows:
@@ -61,10 +73,11 @@ class RowGroups:
             by_bytes = int(np.searchsorted(ends, before + self._max_bytes - self._bytes)) + 1
             stop = min(by_bytes, start + self._max_rows - self._rows)
             if stop > batch.num_rows:
-                self._hold(batch.slice(start), int(ends[-1]) - before)
+                self._hold(batch.slice(start))
+                self._bytes += int(ends[-1]) - before
                 return
             stop = max(stop, start + 1)
-            self._hold(batch.slice(start, stop - start), 0)
+            self._hold(batch.slice(start, stop - start))
             yield self._release()
             start = stop
 
@@ -73,12 +86,31 @@ class RowGroups:
         if self._rows:
             yield self._release()
 
-    def _hold(self, batch: pa.RecordBatch, size: int) -> None:
+    def _hold(self, batch: pa.RecordBatch) -> None:
         self._held.append(batch)
-        self._bytes += size
         self._rows += batch.num_rows
+
+    def _weigh_held(self) -> None:
+        fresh = self._held[len(self._held) - self._unweighed :]
+        self._bytes += sum(int(row_bytes(batch).sum()) for batch in fresh)
+        self._unweighed = self._at_most = 0
 
     def _release(self) -> pa.RecordBatch:
         group = self._held[0] if len(self._held) == 1 else pa.concat_batches(self._held)
-        self._held, self._bytes, self._rows = [], 0, 0
+        self._held = []
+        self._bytes = self._rows = self._unweighed = self._at_most = 0
         return group
+
+
+def _most_bytes(batch: pa.RecordBatch) -> int:
+    """Return what the rows weigh at most: their buffers, and what `row_bytes` rounds up for bits, nulls and offsets."""
+    held = int(batch.nbytes)
+    # A bit in a list is weighed as a byte, and how many there are is not known from the number of rows.
+    bits = 8 if any(pa.types.is_nested(f.type) for f in batch.schema) else 1
+    return held * bits + 8 * batch.num_rows * sum(_leaves(f.type) for f in batch.schema)
+
+
+@lru_cache(maxsize=1024)
+def _leaves(kind: pa.DataType) -> int:
+    inner: int = sum(_leaves(kind.field(i).type) for i in range(kind.num_fields))
+    return 1 + inner

@@ -34,19 +34,7 @@ class ParquetSink(Sink):
 
     def stored_schema(self, schema: pa.Schema) -> pa.Schema:
         """Return the schema with dictionaries and extension types as plain types, without metadata."""
-        stored = plain_schema(schema)
-        twice = sorted({n for n in stored.names if stored.names.count(n) > 1})
-        if twice:
-            raise PlanError(f"the columns {twice} stand twice in the output", help="rename one with RenameColumns")
-        for field in stored:
-            try:
-                _leaf_paths(pa.schema([field]))
-            except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
-                raise PlanError(
-                    f"column `{field.name}` has the type {field.type}, which parquet cannot hold: {error}",
-                    help="cast it with CastColumns or leave it out with SelectColumns",
-                ) from error
-        return stored
+        return _stored(schema)
 
     def open(self, stream: BinaryIO, schema: pa.Schema, *, constants: dict[str, str] | None = None) -> ShardWriter:
         """Start a parquet file on a stream."""
@@ -89,6 +77,23 @@ class _ParquetWriter:
     def _write(self, group: pa.RecordBatch) -> None:
         table = pa.Table.from_batches([batch_with(group, self._constants)])
         self._writer.write_table(table, row_group_size=group.num_rows)
+
+
+@lru_cache(maxsize=256)
+def _stored(schema: pa.Schema) -> pa.Schema:
+    stored = plain_schema(schema)
+    twice = sorted({n for n in stored.names if stored.names.count(n) > 1})
+    if twice:
+        raise PlanError(f"the columns {twice} stand twice in the output", help="rename one with RenameColumns")
+    for field in stored:
+        try:
+            _leaf_paths(pa.schema([field]))
+        except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
+            raise PlanError(
+                f"column `{field.name}` has the type {field.type}, which parquet cannot hold: {error}",
+                help="cast it with CastColumns or leave it out with SelectColumns",
+            ) from error
+    return stored
 
 
 @lru_cache(maxsize=256)

@@ -101,7 +101,7 @@ class LocalStore:
                     stat = os.stat(full)
                 except FileNotFoundError:
                     continue
-                yield Entry(os.path.relpath(full, self.root).replace(os.sep, "/"), stat.st_size, stat.st_mtime)
+                yield Entry(full[len(self.root) :].replace(os.sep, "/").lstrip("/"), stat.st_size, stat.st_mtime)
 
     def delete(self, paths: Iterable[str]) -> None:
         for path in paths:
