@@ -104,10 +104,12 @@ class RowGroups:
 
 def _most_bytes(batch: pa.RecordBatch) -> int:
     """Return what the rows weigh at most: their buffers, and what `row_bytes` rounds up for bits, nulls and offsets."""
-    held = int(batch.nbytes)
+    held: int = batch.nbytes
     # A bit in a list is weighed as a byte, and how many there are is not known from the number of rows.
     bits = 8 if any(pa.types.is_nested(f.type) for f in batch.schema) else 1
-    return held * bits + 8 * batch.num_rows * sum(_leaves(f.type) for f in batch.schema)
+    leaves: int = sum(_leaves(f.type) for f in batch.schema)
+    rows: int = batch.num_rows
+    return held * bits + 8 * rows * leaves
 
 
 @lru_cache(maxsize=1024)
