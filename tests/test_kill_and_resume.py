@@ -193,3 +193,10 @@ def test_two_drivers_at_once_make_one_dataset(tmp_path, inputs, undisturbed):
         assert driver.returncode == 0 or "OtherWriter" in error or "another driver" in error, error
     assert outcome(root) == undisturbed
     assert receipts(root) == dict.fromkeys(STAGES, FILES)
+
+
+def test_limit_takes_the_same_first_rows_with_any_number_of_workers(tmp_path, inputs, undisturbed):
+    fdf.run(recipe_for(tmp_path / "serial", inputs), runner="serial", run_id="serial", limit=77)
+    result = fdf.run(recipe_for(tmp_path / "local", inputs), runner="local", workers=3, run_id="local", limit=77)
+    assert result.manifests["one"]["counts"]["rows_in"] == 77
+    assert outcome(tmp_path / "local") == outcome(tmp_path / "serial")

@@ -537,3 +537,35 @@ def test_two_operators_that_write_one_column_are_refused(tmp_path, op, words):
     }
     with pytest.raises(PlanError, match=r"`b` .* writes the column `length`, which `a` writes already"):
         run(recipe)
+
+
+@pytest.mark.parametrize("point", ["manifest-ready", "manifest-committed"])
+def test_a_change_that_is_killed_around_its_commit_leaves_one_readable_dataset(tmp_path, recipe, words, drive, point):
+    del recipe["output"], recipe["stages"][0]
+    words("a", ["x", "long one"])
+    words("b", ["yyyy"])
+    run(recipe)
+    old = readable(tmp_path / "two")
+    words("c", ["zz"])
+    recipe["stages"][0]["operators"][0]["params"]["most"] = 4
+    assert drive(recipe, crash_at=f"{point}:{tmp_path}/once").returncode == -9
+    new = ["x", "yyyy", "zz", "long one"]
+    assert readable(tmp_path / "two") == (old if point == "manifest-ready" else new)
+    _, watch = run(recipe)
+    assert watch.started == []
+    assert readable(tmp_path / "two") == new
+    assert_holds_exactly_its_manifests_files(tmp_path / "two")
+
+
+@pytest.mark.parametrize("extra", ["drop", "error"])
+def test_columns_that_were_not_seen_follow_extra_columns(tmp_path, recipe, words, extra, texts_of):
+    recipe["input"]["extra_columns"] = extra
+    words("a", ["x"])
+    run(recipe)
+    words("b", ["y"], more=["1"])
+    if extra == "error":
+        with pytest.raises(FdfError, match="more"):
+            run(recipe)
+        return
+    run(recipe)
+    assert texts_of(tmp_path / "out") == ["x", "y"]
