@@ -258,7 +258,7 @@ def test_what_a_mixture_disagrees_with_itself_about_is_a_finding(old, new, code)
 
 
 def test_a_parameter_that_is_a_python_word_is_written_without_its_underscore():
-    text = TEXT.replace("params: { field: score, ge: \"{{least}}\" }", "params: { field: lang, in: [en, de] }")
+    text = TEXT.replace('params: { field: score, ge: "{{least}}" }', "params: { field: lang, in: [en, de] }")
     threshold = recipe.load(text).stages[0].operators[0].operator
     assert threshold.in_ == ("en", "de")
     assert threshold.params()["in"] == ["en", "de"]
