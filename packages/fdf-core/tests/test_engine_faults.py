@@ -232,3 +232,19 @@ def test_a_later_file_with_other_columns_follows_the_first_ones(tmp_path, recipe
     assert started.count("one") == 2
     assert result.to_arrow()["text"].to_pylist() == ["x", "z", "w"]
     assert "more" not in result.to_arrow().schema.names
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"null"])
+def test_a_damaged_manifest_is_told_and_left_for_repair(tmp_path, recipe, damage):
+    fdf.run(recipe, runner="serial")
+    manifest = tmp_path / "one" / "manifest.json"
+    manifest.write_bytes(damage)
+    with pytest.raises(StageFailed, match=r"manifest\.json is not a manifest"):
+        fdf.run(recipe, runner="serial")
+    assert manifest.read_bytes() == damage
+
+
+def test_damaged_pins_of_a_run_are_made_anew(tmp_path, recipe, home):
+    fdf.run(recipe, runner="serial", run_id="r")
+    (home / "runs" / "r" / "pins.json").write_bytes(b"{")
+    fdf.run(recipe, runner="serial", run_id="r")

@@ -232,21 +232,28 @@ class _Builder:
             return digest({**common, "source": identity})
 
         pins = self.run_dir / "pins.json"
-        if pins.exists():
-            pinned = json.loads(pins.read_text())
-            if pinned.get("config_hash") == self.recipe.config_hash:
-                schema = decode_schema(pinned["physical_schema"])
-                return schema, fingerprint(schema)
+        pinned = _object(pins.read_bytes()) if pins.exists() else {}
+        if pinned.get("config_hash") == self.recipe.config_hash:
+            schema = decode_schema(pinned["physical_schema"])
+            return schema, fingerprint(schema)
         layout = OUTPUT_LAYOUT if group_bytes else STAGE_LAYOUT
         found = open_store(root).read_tagged(layout.manifest)
-        if found is not None:
-            manifest = json.loads(found[0])
-            if manifest.get("input_schema"):
-                schema = decode_schema(manifest["input_schema"])
-                if fingerprint(schema) == manifest.get("fingerprint"):
-                    return schema, manifest["fingerprint"]
+        manifest = _object(found[0]) if found else {}
+        if manifest.get("input_schema"):
+            schema = decode_schema(manifest["input_schema"])
+            if fingerprint(schema) == manifest.get("fingerprint"):
+                return schema, manifest["fingerprint"]
         schema = source.physical_schema()
         return schema, fingerprint(schema)
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    """Return a JSON object; an empty one for what is none: a plan only looks, the run says what is damaged."""
+    try:
+        value = json.loads(data)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def _marks(provenance: Provenance) -> tuple[str, ...]:
