@@ -42,6 +42,7 @@ def unreadable(tmp_path) -> None:
     file.write_bytes(b"PAR1" + b"\0" * (len(data) - footer - 4) + data[-footer:])
 
 
+@pytest.mark.usefixtures("unreadable")
 @pytest.mark.parametrize(
     ("right", "wrong", "says"),
     [
@@ -104,7 +105,7 @@ def unreadable(tmp_path) -> None:
         ),
     ],
 )
-def test_a_mistake_is_told_at_its_place_before_any_row_is_read(fdf, tmp_path, unreadable, right, wrong, says):
+def test_a_mistake_is_told_at_its_place_before_any_row_is_read(fdf, tmp_path, right, wrong, says):
     assert right in RECIPE
     text, place = marked(RECIPE.replace(right, wrong, 1))
     told = fdf.refuses(text, code=2, says=says)
@@ -126,8 +127,13 @@ def test_an_alias_bomb_costs_neither_time_nor_memory(fdf, tmp_path):
     )
     done = subprocess.run(
         [sys.executable, "-c", script, "run", "bomb.yaml"],
-        cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=20, check=False,
-    )  # fmt: skip
+        cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     assert "aliases" in done.stderr

@@ -26,6 +26,7 @@ from fdf.sinks.base import Sink
 from fdf.sinks.parquet import ParquetSink
 from fdf.sources.naming import resolve_columns
 from fdf.storage import open_store
+from fdf.storage.failures import given_up, told_as_failure
 from fdf.storage.uri import local_path
 
 FORMAT = "fdf/1"
@@ -49,7 +50,13 @@ def compile_plan(recipe: Recipe, *, limit: int | None = None, until: str | None 
             )
         )
     run_dir = fdf_home() / "runs" / recipe.run_id
-    builder = _Builder(recipe, recipe.input, run_dir, limit)
+    what = f"the plan of `{recipe.name}`"
+    with given_up(what), told_as_failure(what, root=str(run_dir)):
+        return _compiled(recipe, recipe.input, run_dir, limit=limit, until=until)
+
+
+def _compiled(recipe: Recipe, origin: SourceUse, run_dir: Path, *, limit: int | None, until: str | None) -> Plan:
+    builder = _Builder(recipe, origin, run_dir, limit)
     for use in recipe.stages:
         builder.add_stage(use)
         if use.name == until:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from fdf.errors import Cancelled, FdfError, StageFailed, TransientError
+from fdf.errors import Cancelled, FdfError
 from fdf.hooks import installed
 from fdf.plan.compile import compile_plan, fdf_home
 from fdf.plan.job import OUTPUT_LAYOUT
@@ -26,6 +26,7 @@ from fdf.stage.events import CancelToken, Emit, Event
 from fdf.stage.shard_file import FileEntry
 from fdf.stage.tasks import stage_tasks
 from fdf.storage import open_store
+from fdf.storage.failures import given_up, told_as_failure
 
 if TYPE_CHECKING:
     from fdf.recipe.model import Recipe
@@ -92,7 +93,8 @@ def run_plan(
     """Run a plan's stages in order. What is committed stays committed, whatever happens to the rest."""
     runner.check(plan)
     for stage in plan.stages:
-        check_writable(stage, run_id=plan.recipe.run_id)
+        with given_up(f"stage `{stage.name}`"), told_as_failure(f"stage `{stage.name}`", root=stage.root):
+            check_writable(stage, run_id=plan.recipe.run_id)
     floor = _last_generation(plan)
     record = begin(plan, runner=runner.name)
     record.generation = max(record.generation, floor)
@@ -125,7 +127,9 @@ class _Run:
                 if self._run_and_tell(stage)["gates_failed"]:
                     break
             if self._plan.stages[-1].job.layout == OUTPUT_LAYOUT and len(self._done) == len(self._plan.stages):
-                write_card(self._plan.recipe, self._done)
+                what = "the card of the dataset, which is committed,"
+                with given_up(what), told_as_failure(what, root=self._done[-1].root):
+                    write_card(self._plan.recipe, self._done)
             result = RunResult(run_id=run_id, run_dir=self._plan.run_dir, stages=tuple(self._done))
             exit_code = result.exit_code
             record.status = "gates failed" if exit_code else "finished"
@@ -167,7 +171,8 @@ class _Run:
             raise
         self._done.append(StageResult(name=stage.name, root=stage.root, manifest=manifest))
         self._record.committed[stage.name] = manifest["id"]
-        self._record.save(self._plan.run_dir)
+        with told_as_failure("the record of the run", root=str(self._plan.run_dir)):
+            self._record.save(self._plan.run_dir)
         data = {k: manifest[k] for k in ("id", "counts", "gates_failed")}
         self._emit(Event(kind="stage_committed", stage=stage.name, data=data))
         self._hooks.call("fdf_stage_committed", run_id=run_id, stage=stage.name, manifest=manifest)
@@ -175,15 +180,9 @@ class _Run:
 
     def _survive(self, stage: StagePlan) -> dict[str, Any]:
         """Run a stage; a fault of the store or the machine fails it like any other, to be resumed."""
-        try:
+        what = f"stage `{stage.name}`"
+        with given_up(what), told_as_failure(what, root=stage.root):
             return self._run_stage(stage)
-        except BrokenPipeError:
-            raise  # whoever listened to the events has gone: nothing is wrong with the stage
-        except (TransientError, OSError) as error:
-            raise StageFailed(
-                f"stage `{stage.name}` at {stage.root} met a fault: {error}",
-                help="run again when the cause is gone; what was committed is safe",
-            ) from error
 
     def _run_stage(self, stage: StagePlan) -> dict[str, Any]:
         started_at = now()

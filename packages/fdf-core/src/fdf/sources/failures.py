@@ -11,10 +11,18 @@ import pyarrow as pa
 
 from fdf.errors import BadFile, FdfError, MissingDependency, TransientError
 from fdf.sources.base import InputFile
-from fdf.storage.retry import http_status, is_transient
-from fdf.storage.uri import redacted
+from fdf.storage.failures import CREDENTIALS_HELP, refusal
+from fdf.storage.retry import is_transient
+from fdf.storage.uri import local_path, redacted
 
 _UNREADABLE = (pa.ArrowException, OSError, EOFError, ValueError, zlib.error, tarfile.TarError)
+
+
+def refused(uri: str, why: str) -> MissingDependency:
+    """Return the error for an input that may not be read."""
+    if local_path(uri) is not None:
+        return MissingDependency(f"{uri} may not be read", help="check the permissions of the file and its folders")
+    return MissingDependency(f"{redacted(uri)} may not be read: {why}", help=CREDENTIALS_HELP.format(what="read"))
 
 
 @contextmanager
@@ -25,16 +33,16 @@ def reading(file: InputFile, *, as_format: str) -> Iterator[None]:
         yield
     except (FdfError, TransientError, NotImplementedError):
         raise
-    except _UNREADABLE as error:
+    except Exception as error:
+        why = refusal(error)
+        if why is not None:
+            raise refused(file.uri, why) from error
+        if not isinstance(error, _UNREADABLE):
+            raise
         cause = redacted(str(error).strip().split("\n", 1)[0] or type(error).__name__)[:300]
         name = redacted(file.uri)
         if is_transient(error):
             raise TransientError(f"{name} could not be read: {cause}") from error
-        if isinstance(error, PermissionError) or http_status(error) in (401, 403):
-            raise MissingDependency(
-                f"{name} may not be read: {cause}",
-                help="check the file's permissions, or the credentials in the environment",
-            ) from error
         if isinstance(error, FileNotFoundError):
             raise BadFile(f"{name} is gone since it was listed", help="run again to list the input anew") from error
         raise BadFile(

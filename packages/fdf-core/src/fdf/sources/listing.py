@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
 import xxhash
 
-from fdf.errors import PlanError
+from fdf.errors import FdfError, PlanError, TransientError
 from fdf.sources.base import InputFile
+from fdf.sources.failures import refused
+from fdf.storage.failures import refusal
 from fdf.storage.retry import retrying
 from fdf.storage.uri import filesystem, local_path, protocol_of, redacted
 
@@ -33,7 +36,10 @@ def list_files(
     """
     paths = [path] if isinstance(path, str) else list(path)
     wanted = tuple("." + e for e in extensions)
-    listed = [_expand(one, wanted) for one in paths]
+    listed = []
+    for one in paths:
+        with _listing(one):
+            listed.append(_expand(one, wanted))
     if not listed:
         raise PlanError("the list of input paths is empty", help="name at least one file, folder or glob in `path`")
     root = _common_root([root for root, _ in listed])
@@ -78,6 +84,23 @@ def open_file(uri: str) -> BinaryIO:
     return cast("BinaryIO", retrying(lambda: fs.open(path, "rb", block_size=_BLOCK, cache_type="readahead"), what=uri))
 
 
+@contextmanager
+def _listing(path: str) -> Iterator[None]:
+    """Raise MissingDependency where access is refused, PlanError for what else keeps a path from being listed."""
+    try:
+        yield
+    except (FdfError, TransientError):
+        raise
+    except Exception as error:
+        why = refusal(error)
+        if why is not None:
+            raise refused(path, why) from error
+        if not isinstance(error, (OSError, ValueError)):
+            raise
+        cause = redacted(str(error).strip().split("\n", 1)[0])
+        raise PlanError(f"the input {redacted(path)} cannot be listed: {cause}", help="check the path") from error
+
+
 def _expand(path: str, wanted: tuple[str, ...]) -> tuple[str, list[dict[str, Any]]]:
     """Return the declared root of one path, as a URI, and what fsspec says of each file behind it."""
     fs, inner = filesystem(path)
@@ -86,7 +109,7 @@ def _expand(path: str, wanted: tuple[str, ...]) -> tuple[str, list[dict[str, Any
         root = root_of(inner)
         infos = [i for i in _glob(fs, inner, path) if not _hidden(i["name"], root)]
         if not infos:
-            raise PlanError(f"no file matches {redacted(path)}", help=_nearest(fs, root))
+            raise PlanError(f"no file matches {redacted(path)}", help=_nearest(fs, inner))
     else:
         try:
             info = retrying(lambda: fs.info(inner), what=path)

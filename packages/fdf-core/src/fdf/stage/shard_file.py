@@ -38,6 +38,7 @@ class _HashedFile:
 
     def __init__(self, path: Path) -> None:
         # The writer buffers whole pages itself.
+        self._path = path
         self._file = path.open("wb", buffering=0)
         self.digest = hashlib.sha256()
         self.size = 0
@@ -47,8 +48,12 @@ class _HashedFile:
         view = memoryview(data).cast("B")
         self.digest.update(view)
         size = len(view)
-        while view:
-            view = view[self._file.write(view) :]
+        try:
+            while view:
+                view = view[self._file.write(view) :]
+        except OSError as error:
+            # The system says what went wrong with an open file, but not with which.
+            raise OSError(error.errno, error.strerror, str(self._path)) from error
         self.size += size
         return size
 

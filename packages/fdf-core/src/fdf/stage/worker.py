@@ -23,6 +23,7 @@ from fdf.stage.receipt import Receipt
 from fdf.stage.segment import Parcel, run_segment
 from fdf.storage import open_store
 from fdf.storage.base import Store
+from fdf.storage.failures import told_as_failure
 
 _LOG = logging.getLogger("fdf.operator")
 PROGRESS_EVERY = 0.5
@@ -65,7 +66,8 @@ class Worker:
         pause = FIRST_PAUSE
         for remaining in reversed(range(TRANSIENT_TRIES)):
             try:
-                receipt = run_split(task, job, store, emit=emit, cancel=cancel, attempt=attempt, at=at)
+                with told_as_failure(f"split {task.name} of stage `{job.stage}`", root=job.root):
+                    receipt = run_split(task, job, store, emit=emit, cancel=cancel, attempt=attempt, at=at)
                 break
             except TransientError as error:
                 if not remaining:
@@ -77,13 +79,6 @@ class Worker:
                 if cancel.wait(pause):
                     cancel.raise_if_cancelled()
                 pause *= 2
-            except BrokenPipeError:
-                raise  # events go nowhere any more: that is not this split's fault
-            except OSError as error:
-                raise StageFailed(
-                    f"split {task.name} of stage `{job.stage}` could not be read or written: {error}",
-                    help="run again when the cause is gone; what was committed is safe",
-                ) from error
         say("split_committed", **summary(receipt))
 
     def close(self) -> None:

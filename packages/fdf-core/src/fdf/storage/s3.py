@@ -14,8 +14,9 @@ from fsspec.asyn import sync
 
 from fdf.errors import MissingDependency, PlanError, TransientError
 from fdf.storage.base import Entry, checked_path
+from fdf.storage.failures import CREDENTIALS_HELP, refusal
 from fdf.storage.remote import open_remote, remote_scratch
-from fdf.storage.retry import ATTEMPTS, causes, http_code, http_status, is_transient, pause, retrying
+from fdf.storage.retry import ATTEMPTS, http_code, http_status, is_transient, pause, retrying
 from fdf.storage.uri import filesystem, redacted
 
 T = TypeVar("T")
@@ -200,12 +201,9 @@ class S3Store:
                 ) from error
             raise
         except Exception as error:
-            missing = any(type(e).__name__ in ("NoCredentialsError", "PartialCredentialsError") for e in causes(error))
-            if missing or isinstance(error, PermissionError):
-                why = "no credentials were found" if missing else f"the store refused ({http_code(error) or 'denied'})"
-                raise MissingDependency(
-                    f"{self.root}/{path}: {why}",
-                    help="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, for an account that may"
-                    " read, write and delete there",
-                ) from error
-            raise
+            why = refusal(error)
+            if why is None:
+                raise
+            raise MissingDependency(
+                f"{self.root}/{path}: {why}", help=CREDENTIALS_HELP.format(what="read, write and delete")
+            ) from error
