@@ -214,6 +214,7 @@ class _Builder:
                 min_errors=uses.min_errors,
                 max_error_rate=uses.max_error_rate,
                 group_bytes=group_bytes,
+                limit=self.limit,
                 physical_schema=physical,
             )
         )

@@ -30,6 +30,8 @@ class StagePlan:
     max_error_rate: float
     group_bytes: int | None = None
     """For the output: the asked size of its shards."""
+    limit: int | None = None
+    """`--limit`: how many input rows the whole run reads."""
     physical_schema: pa.Schema | None = field(default=None, repr=False)
     """For the stage that reads the source: the pinned columns of its files."""
 

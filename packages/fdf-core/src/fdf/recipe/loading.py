@@ -61,7 +61,7 @@ def assemble(
         message = f"the run id `{run_id}` must be letters, digits, `.`, `_` and `-`"
         document.note(("--run-id",), Problem(code="FDF113", message=message))
     hidden = redact(unresolved)
-    config_hash = digest(hidden) if not document.problems else ""
+    config_hash = digest(_what_is_made(hidden)) if not document.problems else ""
     chosen = run_id or f"{unresolved.get('name')}-{config_hash[:10]}"
     data = resolve(document, run_id=chosen)
     builder = Builder(document, base_dir, objects or {})
@@ -98,3 +98,15 @@ def _read(source: str | Path | dict[str, Any]) -> Document:
 
 def _path(source: str | Path | dict[str, Any]) -> Path | None:
     return None if isinstance(source, dict) or (isinstance(source, str) and "\n" in source) else Path(source)
+
+
+def _what_is_made(resolved: dict[str, Any]) -> dict[str, Any]:
+    """Return the recipe without what only decides whether its result is accepted.
+
+    Who raises an error budget after a failure resumes the same run, and nothing runs again.
+    """
+    stages = resolved.get("stages")
+    if not isinstance(stages, list):
+        return resolved
+    kept = [{k: v for k, v in s.items() if k not in ("min_errors", "max_error_rate")} for s in stages]
+    return {**resolved, "stages": kept}

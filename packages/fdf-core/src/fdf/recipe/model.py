@@ -150,7 +150,7 @@ class Recipe:
     output: OutputUse | None
     run_id: str
     config_hash: str
-    """sha256 of `resolved`, taken with `{{run_id}}` unresolved."""
+    """sha256 of `resolved`, taken with `{{run_id}}` unresolved and without error budgets."""
     resolved: dict[str, Any] = field(repr=False)
     """The recipe as plain JSON values: templates and `--set` applied, secrets redacted, no defaults filled in."""
     description: str = ""

@@ -143,6 +143,7 @@ _MANIFEST: dict[str, Schema] = {
     "run_id": _TEXT,
     "config_hash": _SHA256,
     "generation": _said(_TEXT, "The folder of its receipts."),
+    "limit": _said(_or_null(_COUNT), "How many input rows the run was to read (`--limit`); null for all."),
     "code_version": _said(_TEXT, "The version of fdf-core."),
     "recipe": {"description": "The recipe as it ran: resolved, secrets redacted.", "type": "object"},
     "upstream": _said(_or_null(_SHA256), "The id of the manifest that this stage read; null for the first."),

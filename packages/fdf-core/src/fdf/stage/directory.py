@@ -84,6 +84,7 @@ class StageDirectory:
                 "run_id": self.run_id,
                 "config_hash": self._config_hash,
                 "generation": self._generation,
+                "limit": self.stage.limit,
                 "resumed_splits": self.skipped,
                 **observed,
             },
@@ -229,6 +230,14 @@ def _refuse_foreign(stage: StagePlan, store: Store, found: dict[str, Any] | None
                 code="FDF340",
                 message=f"{stage.root} holds stage `{owner[1]}` of pipeline `{owner[0]}`",
                 help="choose another path, or `mode: overwrite` to replace it",
+            )
+        )
+    if stage.limit is not None and found.get("limit") is None and stage.mode != "overwrite":
+        raise PlanError(
+            Problem(
+                code="FDF343",
+                message=f"{stage.root} holds the result of all rows, which `--limit {stage.limit}` would replace",
+                help="give the trial a place of its own with `--set`, or look at a few rows with `fdf preview`",
             )
         )
     if stage.mode == "error" and found.get("run_id") != run_id:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fdf.errors import BadFile, Problem
+from fdf.errors import BadFile, Problem, TransientError
 from fdf.fingerprint import sha256_hex
 from fdf.plan.job import StageJob
 from fdf.plan.task import Task
@@ -20,6 +20,7 @@ from fdf.stage.crashpoints import reach
 from fdf.stage.rows import Rows
 from fdf.stage.segment import Parcel, Quarantined
 from fdf.storage import open_store
+from fdf.storage.retry import is_transient
 
 BATCH_BYTES = 16 << 20
 READ = "read"
@@ -139,7 +140,9 @@ def open_shard(job: StageJob, path: str) -> Iterator[pq.ParquetFile]:
     try:
         with open_store(job.upstream_root).open(path) as stream:
             yield pq.ParquetFile(stream)
-    except (pa.ArrowInvalid, pa.ArrowIOError, FileNotFoundError) as error:
+    except (pa.ArrowInvalid, OSError) as error:
+        if is_transient(error):
+            raise TransientError(f"shard {path} of {job.upstream_root} could not be read: {error}") from error
         raise BadFile(
             Problem(
                 code="FDF411",

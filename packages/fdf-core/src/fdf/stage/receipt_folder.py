@@ -100,5 +100,9 @@ class ReceiptFolder:
         self._indexes = {name: current}
 
     def _read_index(self, path: str) -> list[Receipt]:
-        with pa.CompressedInputStream(pa.BufferReader(self._store.read(path)), "zstd") as stream:
-            return [Receipt.from_bytes(line) for line in stream.read().splitlines()]
+        try:
+            with pa.CompressedInputStream(pa.BufferReader(self._store.read(path)), "zstd") as stream:
+                return [Receipt.from_bytes(line) for line in stream.read().splitlines()]
+        except (OSError, ValueError, KeyError, TypeError):
+            # Gone or damaged: what it held runs again, and the next commit writes a new one.
+            return []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,10 +13,10 @@ import pyarrow.compute as pc
 from fdf.histogram import observe
 from fdf.operator import Columns, Evaluator, Expansion, Filter, Generator, Refiner, Score
 from fdf.plan.job import Step
-from fdf.schema import ID
 from fdf.stage.attempts import Caller, Failure, OperatorMisbehaved, Success
+from fdf.stage.placing import as_batch, changed_rows, passed_on, placed, view, with_missing
 from fdf.stage.rows import Booleans, Integers, Rows, concat_batches, concat_rows
-from fdf.stage.tally import MAX_STATE_BYTES, Tally
+from fdf.stage.tally import Tally
 from fdf.verdict import Verdict
 
 
@@ -69,7 +68,7 @@ def run_segment(
             if parcel.rows.count:
                 parcel.rows = _STEPS[step.use.kind](step, parcel, tally, caller)
             else:
-                parcel.rows = _with_missing(parcel.rows, step)
+                parcel.rows = with_missing(parcel.rows, step)
             tally.rows_out += parcel.rows.count
             tally.seconds += time.perf_counter() - started
         caller.leave()
@@ -93,10 +92,7 @@ def _evaluate(step: Step, parcel: Parcel, tally: Tally, caller: Caller) -> Rows:
 
     def verb(batch: pa.RecordBatch) -> Columns:
         columns = operator.evaluate(batch)
-        state = operator.state(batch)
-        if len(state) > MAX_STATE_BYTES:
-            raise OperatorMisbehaved(f"the state of `{step.id}` has {len(state)} bytes; at most 64 KiB are allowed")
-        tally.fold(operator, state)
+        tally.fold(operator, operator.state(batch))
         return columns
 
     return _columns_step(step, parcel, tally, caller, verb)
@@ -106,7 +102,7 @@ def _refine(step: Step, parcel: Parcel, tally: Tally, caller: Caller) -> Rows:
     operator: Refiner = step.use.operator  # type: ignore[assignment]
 
     def mark(before: Rows, after: Rows) -> Rows:
-        changed = _changed(step, before.data, after.data)
+        changed = changed_rows(step, before.data, after.data)
         return replace(after, refined={**after.refined, step.id: changed}) if changed.any() else after
 
     return _columns_step(step, parcel, tally, caller, operator.refine, settle=mark)
@@ -174,13 +170,13 @@ def _expand(step: Step, parcel: Parcel, tally: Tally, caller: Caller, operator: 
         if isinstance(outcome, Failure):
             survivor = _fail(step, outcome, parcel, tally)
             if survivor is not None:
-                parts.append(_passed_on(survivor, step))
+                parts.append(passed_on(survivor, step))
             continue
         rows, generated, expanded = outcome.result
         tally.generated += generated
         tally.expanded += expanded
         parts.append(rows)
-    return concat_rows(parts) if parts else _with_missing(parcel.rows.slice(0, 0), step)
+    return concat_rows(parts) if parts else with_missing(parcel.rows.slice(0, 0), step)
 
 
 _STEPS: dict[str, Callable[[Step, Parcel, Tally, Caller], Rows]] = {
@@ -215,100 +211,24 @@ def _columns_step(
             continue
         survivor = _fail(step, outcome, parcel, tally)
         if survivor is not None:
-            parts.append(_passed_on(survivor, step))
-    return concat_rows(parts) if parts else _with_missing(parcel.rows.slice(0, 0), step)
+            parts.append(passed_on(survivor, step))
+    return concat_rows(parts) if parts else with_missing(parcel.rows.slice(0, 0), step)
 
 
 def _transformed(step: Step, rows: Rows, verb: Callable[[pa.RecordBatch], Columns]) -> pa.RecordBatch:
     """Run a verb on the rows that `when` selects; the others keep what they have, or null."""
     mask = _selected(step, rows)
     if mask is None or mask.all():
-        return _placed(step, rows.data, verb(_view(step, rows)))
+        return placed(step, rows.data, verb(view(step, rows)))
     if not mask.any():
-        return _with_missing(rows, step).data
+        return with_missing(rows, step).data
     chosen = rows.select(mask)
-    done = _placed(step, chosen.data, verb(_view(step, chosen)))
-    left = _with_missing(rows.select(~mask), step).data
+    done = placed(step, chosen.data, verb(view(step, chosen)))
+    left = with_missing(rows.select(~mask), step).data
     back = np.empty(rows.count, dtype=np.int64)
     back[np.flatnonzero(mask)] = np.arange(chosen.count)
     back[np.flatnonzero(~mask)] = chosen.count + np.arange(rows.count - chosen.count)
     return concat_batches([done, left]).take(pa.array(back))
-
-
-def _view(step: Step, rows: Rows) -> pa.RecordBatch:
-    """Return what the operator gets to see: the user columns, and the id where it asks for it."""
-    if ID not in step.reads:
-        return rows.data
-    return rows.data.append_column(ID, rows.id_array())
-
-
-def _placed(step: Step, data: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
-    """Put returned columns in place, holding the operator to what it declared."""
-    wanted = dict(step.writes)
-    for name in columns:
-        if name not in wanted and step.use.write_fields is None:
-            raise OperatorMisbehaved(f"`{step.id}` returned the column `{name}`, which it does not declare in writes()")
-    arrays = {n: data.column(n) for n in data.schema.names}
-    for name, kind in wanted.items():
-        if kind is None:
-            arrays.pop(name, None)
-            continue
-        if name not in columns:
-            if name in arrays and step.use.kind == "refiner":
-                continue
-            raise OperatorMisbehaved(f"`{step.id}` did not return the column `{name}`, which it declares in writes()")
-        arrays[name] = _checked(step, name, columns[name], kind, data.num_rows)
-    if not step.schema_out.names:
-        return data.select([])
-    return pa.RecordBatch.from_arrays([arrays[n] for n in step.schema_out.names], schema=step.schema_out)
-
-
-def _checked(step: Step, name: str, values: Any, kind: pa.DataType, rows: int) -> pa.Array:
-    if isinstance(values, pa.ChunkedArray):
-        values = values.combine_chunks()
-    if not isinstance(values, pa.Array):
-        values = pa.array(values, kind)
-    if len(values) != rows:
-        raise OperatorMisbehaved(f"`{step.id}` returned {len(values)} values in `{name}` for {rows} rows")
-    if values.type != kind:
-        raise OperatorMisbehaved(f"`{step.id}` returned {values.type} in `{name}`, but declares {kind}")
-    return values
-
-
-def _with_missing(rows: Rows, step: Step) -> Rows:
-    """Return rows that the operator did not touch in the shape of those that it did: new columns are null."""
-    if rows.data.schema.equals(step.schema_out):
-        return rows
-    if not step.schema_out.names:
-        return replace(rows, data=rows.data.select([]))
-    arrays = [_as_type(rows.data, f.name, f.type, step) for f in step.schema_out]
-    return replace(rows, data=pa.RecordBatch.from_arrays(arrays, schema=step.schema_out))
-
-
-def _as_type(data: pa.RecordBatch, name: str, kind: pa.DataType, step: Step) -> pa.Array:
-    if name not in data.schema.names:
-        return pa.nulls(data.num_rows, kind)
-    values = data.column(name)
-    if values.type == kind:
-        return values
-    try:
-        return pc.cast(values, kind)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        # Null would lose the value without a word, and for some batches only.
-        raise OperatorMisbehaved(
-            f"`{step.id}` turns column `{name}` from {values.type} into {kind}, and a row that it leaves as it is does "
-            f"not fit: {error}",
-            help=f"drop `when` from `{step.id}`, or let it write a column of another name",
-        ) from error
-
-
-def _passed_on(row: Rows, step: Step) -> Rows:
-    """Return a failed row that goes on (`on_error: null`): as it was, but null where it does not fit the new type."""
-    try:
-        return _with_missing(row, step)
-    except OperatorMisbehaved:
-        untouched = [n for n in row.data.schema.names if n not in dict(step.writes)]
-        return _with_missing(replace(row, data=row.data.select(untouched)), step)
 
 
 def _judge(step: Step, operator: Filter, rows: Rows) -> tuple[Integers | None, Verdict]:
@@ -320,7 +240,7 @@ def _judge(step: Step, operator: Filter, rows: Rows) -> tuple[Integers | None, V
         return None, Verdict.keep_all(rows.count)
     else:
         chosen, indices = rows.select(mask), np.flatnonzero(mask)
-    verdict = operator.verdict(_view(step, chosen))
+    verdict = operator.verdict(view(step, chosen))
     if len(verdict.codes) != chosen.count:
         raise OperatorMisbehaved(f"`{step.id}` judged {len(verdict.codes)} rows of {chosen.count}")
     return indices, verdict
@@ -357,9 +277,9 @@ def _expanded(step: Step, operator: Generator, rows: Rows) -> tuple[Rows, int, i
     mask = _selected(step, rows)
     mask = np.ones(rows.count, dtype=bool) if mask is None else mask
     if not mask.any():
-        return _with_missing(rows, step), 0, 0
+        return with_missing(rows, step), 0, 0
     chosen = rows.select(mask)
-    made = operator.generate(_view(step, chosen))
+    made = operator.generate(view(step, chosen))
     if not isinstance(made, Expansion):
         raise OperatorMisbehaved(f"`{step.id}` says `expands = True` but returned columns, not an Expansion")
     parent: Integers = pc.cast(made.parent, pa.int64()).to_numpy(zero_copy_only=False)
@@ -371,43 +291,11 @@ def _expanded(step: Step, operator: Generator, rows: Rows) -> tuple[Rows, int, i
     children = chosen.with_ids().take(parent)
     ids = pc.binary_join_element_wise(children.id_array(), step.id, pc.cast(pa.array(number), pa.string()), "/")
     inherited = {n: children.data.column(n) for n in children.data.schema.names if n not in batch.schema.names}
-    columns = _placed(step, _as_batch(children, inherited), {n: batch.column(n) for n in batch.schema.names})
+    columns = placed(step, as_batch(children, inherited), {n: batch.column(n) for n in batch.schema.names})
     generated = {**children.generated, step.id: np.ones(len(parent), dtype=bool)}
     children = replace(children, data=columns, ids=ids, generated=generated)
     stays = np.ones(rows.count, dtype=bool) if made.keep_parent else ~mask
-    parts = [_with_missing(rows.with_ids().select(stays), step), children]
+    parts = [with_missing(rows.with_ids().select(stays), step), children]
     rank = np.concatenate([np.flatnonzero(stays), np.flatnonzero(mask)[parent]])
     replaced = 0 if made.keep_parent else chosen.count
     return concat_rows(parts).take(np.argsort(rank, kind="stable")), len(parent), replaced
-
-
-def _as_batch(children: Rows, inherited: dict[str, pa.Array]) -> pa.RecordBatch:
-    if not inherited:
-        return children.data.select([])
-    return pa.RecordBatch.from_arrays(list(inherited.values()), names=list(inherited))
-
-
-def _changed(step: Step, before: pa.RecordBatch, after: pa.RecordBatch) -> Booleans:
-    """Say for each row whether a refiner changed it."""
-    changed = np.zeros(after.num_rows, dtype=bool)
-    for name, kind in step.writes:
-        old = before.column(name) if name in before.schema.names else None
-        if kind is None or old is None:
-            changed[:] = True
-        else:
-            changed |= _differs(old, after.column(name))
-    return changed
-
-
-def _differs(old: pa.Array, new: pa.Array) -> Booleans:
-    """Say for each row whether its value changed; null equals null."""
-    if new is old:
-        return np.zeros(len(new), dtype=bool)
-    if old.type != new.type:
-        return np.ones(len(new), dtype=bool)
-    if pa.types.is_nested(new.type):
-        return np.array([a != b for a, b in zip(old.to_pylist(), new.to_pylist(), strict=True)], dtype=bool)
-    unequal = pc.fill_null(pc.not_equal(old, new), True).to_numpy(zero_copy_only=False)
-    both_null = pc.and_(pc.is_null(old), pc.is_null(new)).to_numpy(zero_copy_only=False)
-    changed: Booleans = unequal & ~both_null
-    return changed

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from fdf.errors import StageFailed
 from fdf.histogram import Histogram
 from fdf.operator import Evaluator
 
@@ -42,7 +43,13 @@ class Tally:
 
     def fold(self, operator: Evaluator, state: bytes) -> None:
         """Fold a batch's evaluator state into this split's."""
-        self.state = state if self.state is None else operator.merge(self.state, state)
+        merged = state if self.state is None else operator.merge(self.state, state)
+        if len(merged) > MAX_STATE_BYTES:
+            raise StageFailed(
+                f"the state of evaluator {type(operator).__name__} has {len(merged)} bytes; at most 64 KiB are allowed",
+                help="keep a sketch instead of values in `state` and `merge`",
+            )
+        self.state = merged
 
     def add(self, other: Tally, operator: Any) -> None:
         """Add a later split's account of the same operator."""

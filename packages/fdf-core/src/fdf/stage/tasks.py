@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 
 import pyarrow.parquet as pq
 
@@ -14,6 +15,7 @@ from fdf.plan.task import SplitKey, StageRef, Task
 from fdf.sources.base import InputFile, Slice, Source
 from fdf.stage.reading import open_shard
 from fdf.stage.shard_file import FileEntry
+from fdf.storage.retry import retrying
 
 Piece = tuple[SplitKey, tuple[Slice, ...], int]
 """A split before it is a task: its key, its inputs, and about how many bytes it holds."""
@@ -94,8 +96,7 @@ def _whole_or_parts(entries: Iterable[FileEntry], size: int, job: StageJob) -> I
         if entry.bytes <= 2 * size:
             yield piece
             continue
-        with open_shard(job, entry.path) as reader:
-            metadata = reader.metadata
+        metadata = retrying(partial(_footer, job, entry.path), what=entry.path)
         start = row = held = 0
         scale = entry.bytes / max(1, sum(_group_bytes(metadata, i) for i in range(metadata.num_row_groups)))
         for number in range(metadata.num_row_groups):
@@ -105,6 +106,11 @@ def _whole_or_parts(entries: Iterable[FileEntry], size: int, job: StageJob) -> I
                 part = Slice(file=whole.file, start=start, stop=row, share=held / entry.bytes)
                 yield SplitKey.of(key.location, f"{start}:{row}", key.version), (part,), held
                 start, held = row, 0
+
+
+def _footer(job: StageJob, path: str) -> pq.FileMetaData:
+    with open_shard(job, path) as reader:
+        return reader.metadata
 
 
 def _group_bytes(metadata: pq.FileMetaData, number: int) -> int:
@@ -120,7 +126,7 @@ def _limited(
     for whole, inputs, _ in pieces:
         if left <= 0:
             return
-        here = sum(source.count_rows(i, at_most=left) for i in inputs)
+        here = sum(retrying(partial(source.count_rows, i, at_most=left), what=f"counting {i.file.uri}") for i in inputs)
         key = whole
         if here >= left:
             # How much of this split is taken depends on the splits before it.
