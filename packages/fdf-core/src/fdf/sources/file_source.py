@@ -6,6 +6,7 @@ import dataclasses
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -16,6 +17,7 @@ from fdf.sources.base import InputFile, Slice, Source, Split
 from fdf.sources.conform import unify
 from fdf.sources.listing import list_files
 from fdf.sources.naming import declared_schema
+from fdf.storage.retry import retrying
 
 SAMPLE_FILES = 8
 SAMPLE_ROWS = 1000
@@ -64,7 +66,7 @@ class FileSource(Source):
         found: list[tuple[str, pa.Schema]] = []
         for file in self.files()[:SAMPLE_FILES]:
             try:
-                schema = plain_schema(self.file_schema(file))
+                schema = plain_schema(retrying(partial(self.file_schema, file), what=file.uri))
             except BadFile:
                 if self.on_bad_file == "fail":
                     raise

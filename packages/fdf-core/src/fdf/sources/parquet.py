@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -42,8 +43,7 @@ class ParquetSource(FileSource):
         if file.size * _SURELY_ONE < self.split_size:
             return [Slice(file=file)]
         try:
-            with reading(file, as_format="parquet"), _open(file) as parquet:
-                metadata = parquet.metadata
+            metadata = retrying(partial(_footer, file), what=file.uri)
         except BadFile:
             return [Slice(file=file)]  # whoever reads it decides whether it fails the run or is passed by
         ends: list[tuple[int, int]] = []
@@ -110,6 +110,11 @@ class ParquetSource(FileSource):
             rows = int(parquet.metadata.num_rows)
         stop = rows if piece.stop is None else min(piece.stop, rows)
         return max(0, min(stop - piece.start, at_most))
+
+
+def _footer(file: InputFile) -> Any:
+    with reading(file, as_format="parquet"), _open(file) as parquet:
+        return parquet.metadata
 
 
 def _open(file: InputFile) -> Any:

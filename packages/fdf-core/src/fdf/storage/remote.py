@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from pyarrow.fs import FSSpecHandler, PyFileSystem
 
 from fdf.fingerprint import sha256_hex
 from fdf.storage.base import Entry, checked_path
@@ -41,7 +40,8 @@ def _release(pid: int, folder: str) -> None:
 
 def open_remote(fs: Any, path: str) -> pa.NativeFile:
     """Open a remote file for random access. Raises FileNotFoundError."""
-    return PyFileSystem(FSSpecHandler(fs)).open_input_file(path)
+    # pyarrow's own handler asks `isfile` first, which answers no where the store does not answer at all.
+    return pa.PythonFile(fs.open(path, "rb"), mode="r")
 
 
 class FsspecStore:
@@ -76,7 +76,7 @@ class FsspecStore:
         return data, sha256_hex(data)
 
     def put_if_absent(self, path: str, data: bytes) -> bool:
-        if self._try(lambda: self._fs.exists(self._at(path)), path):
+        if self._is_there(path):
             return False
         self._write(path, data)
         return True
@@ -93,7 +93,7 @@ class FsspecStore:
 
     def place(self, file: Path, path: str) -> None:
         target = self._at(path)
-        if not self._try(lambda: self._fs.exists(target), path):
+        if not self._is_there(path):
             self._make_parent(target)
             self._try(lambda: self._fs.put_file(str(file), target), path)
         file.unlink()
@@ -116,6 +116,14 @@ class FsspecStore:
 
     def open(self, path: str) -> pa.NativeFile:
         return self._try(lambda: open_remote(self._fs, self._at(path)), path)
+
+    def _is_there(self, path: str) -> bool:
+        # Not `exists`, which says no where the store does not answer at all.
+        try:
+            self._try(lambda: self._fs.info(self._at(path)), path)
+        except FileNotFoundError:
+            return False
+        return True
 
     def _write(self, path: str, data: bytes) -> None:
         target = self._at(path)
