@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from fdf.errors import MissingDependency, PlanError, Problem
 from fdf.plan.task import Task
+from fdf.runner.devices import check_device
 from fdf.stage.events import CancelToken, Emit
 from fdf_runner_local.crew import Crew
 from fdf_runner_local.machine import usable_cpus, usable_memory
@@ -49,6 +50,7 @@ class LocalRunner:
         self.workers = workers or usable_cpus()
         self._memory_per_worker = memory_per_worker or int(usable_memory() * MEMORY_SHARE / self.workers)
         self._stall_after = stall_after
+        self._device = device
         start = start or ("fork" if sys.platform == "linux" else "spawn")
         self._nursery: Nursery = (ForkNursery if start == "fork" else SpawnNursery)(device=device)
         # What workers are forked from stays for the next stage, and goes with the runner.
@@ -59,7 +61,8 @@ class LocalRunner:
         self._close()
 
     def check(self, plan: Plan) -> None:
-        """Refuse a platform without POSIX processes, and operators that want more memory than the machine has."""
+        """Refuse a platform without POSIX processes, a device that is not there, and more memory than there is."""
+        check_device(self._device)
         if sys.platform == "win32":
             raise MissingDependency("the local runner needs Linux or macOS", help="use `--runner serial`")
         available = usable_memory()

@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from fdf.errors import PlanError, Problem
+from fdf.errors import MissingDependency, PlanError, Problem
 from fdf.fingerprint import canonical_json, digest
 from fdf.plan.flow import needed_columns, prune, rejected_schema, resolve_chain
 from fdf.plan.job import OUTPUT_LAYOUT, STAGE_LAYOUT, Layout, StageJob, Step
@@ -283,11 +283,25 @@ def _operator_identity(use: Any) -> dict[str, Any]:
         "distribution": use.distribution,
         "version": operator.version,
         "params": operator.params(),
-        "depends": {name: metadata.version(name) for name in operator.depends},
+        "depends": {name: _installed_version(name, use) for name in operator.depends},
         "when": use.when,
         "write_fields": list(use.write_fields) if use.write_fields is not None else None,
         "on_error": use.on_error,
     }
+
+
+def _installed_version(distribution: str, use: Any) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError as error:
+        raise MissingDependency(
+            Problem(
+                code="FDF501",
+                message=f"`{use.id}` ({use.op}) depends on the package `{distribution}`, which is not installed",
+                place=use.place,
+                help=f"pip install {distribution}",
+            )
+        ) from error
 
 
 def _refuse_shared_roots(stages: list[StagePlan]) -> None:

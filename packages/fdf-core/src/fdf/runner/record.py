@@ -29,6 +29,8 @@ class RunRecord:
     generation: int = 0
     stages: dict[str, str] = field(default_factory=dict)
     """The root of each stage that was planned."""
+    fingerprints: dict[str, str] = field(default_factory=dict)
+    """The fingerprint of each: it names the receipts that an unfinished run resumes from."""
     committed: dict[str, str] = field(default_factory=dict)
     """The manifest id of each stage that was committed."""
     started_at: str = ""
@@ -76,6 +78,7 @@ def begin(plan: Plan, *, runner: str) -> RunRecord:
         recipe_path=str(recipe.path) if recipe.path else None,
         generation=0 if old is None else old.generation + (old.status == "finished"),
         stages={s.name: s.root for s in plan.stages},
+        fingerprints={s.name: s.fingerprint for s in plan.stages},
         started_at=now(),
         runner=runner,
     )

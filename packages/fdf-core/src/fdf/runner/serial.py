@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from fdf.plan.task import Task
+from fdf.runner.devices import check_device
 from fdf.stage.events import CancelToken, Emit
 from fdf.stage.worker import Worker
 
@@ -22,7 +23,8 @@ class SerialRunner:
         self._device = device
 
     def check(self, plan: Plan) -> None:
-        """Accept every plan whose operators can run in this process."""
+        """Refuse a device that this machine does not have."""
+        check_device(self._device)
 
     def run(self, tasks: Iterable[Task], emit: Emit, cancel: CancelToken) -> None:
         """Run the tasks in their order."""

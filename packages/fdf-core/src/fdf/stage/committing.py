@@ -1,7 +1,7 @@
 """Commits a task: writes what came of its rows aside, puts the files in place, then its receipt, exactly once.
 
 Until the receipt is there nothing has happened; when it is there, all of it has. Of two attempts at one task the
-first receipt wins, and the loser's files go.
+first receipt wins, and the loser's files go with the commit of the stage.
 """
 
 from __future__ import annotations
@@ -109,10 +109,9 @@ def commit_task(
     if store.put_if_absent(path, receipt.to_bytes()):
         reach("receipt-written")
         return receipt
-    winner = Receipt.from_bytes(store.read(path))
-    named = {f.path for f in winner.files}
-    store.delete(f.path for f in receipt.files if f.path not in named)
-    return winner
+    # Files of this attempt that the winner does not name go with the next commit: one of them may, with the same
+    # name and content, belong to a manifest that readers still hold.
+    return Receipt.from_bytes(store.read(path))
 
 
 def _entries(entry: FileEntry | None) -> tuple[FileEntry, ...]:

@@ -1,0 +1,31 @@
+"""Which GPUs this machine offers, found without loading a GPU library."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from fdf.errors import MissingDependency, Problem
+
+DEVICES = Path("/dev")
+
+
+def gpu_count() -> int:
+    """Return how many GPUs this process may use: the device files, less what `CUDA_VISIBLE_DEVICES` hides."""
+    found = sum(1 for p in DEVICES.glob("nvidia*") if p.name.removeprefix("nvidia").isdigit())
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if shown is None:
+        return found
+    return min(found, len([name for name in shown.split(",") if name.strip() not in ("", "-1")]))
+
+
+def check_device(device: str) -> None:
+    """Refuse `--device cuda` where there is no GPU. Raises MissingDependency (exit code 4)."""
+    if device == "cuda" and gpu_count() == 0:
+        raise MissingDependency(
+            Problem(
+                code="FDF512",
+                message="`--device cuda` was asked for, but this machine offers no GPU",
+                help="leave `--device` out to run models on the CPU, or look at CUDA_VISIBLE_DEVICES",
+            )
+        )

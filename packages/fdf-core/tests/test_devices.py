@@ -1,0 +1,51 @@
+"""A GPU that is asked for must be there before the first split."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+import fdf
+from fdf.errors import MissingDependency
+from fdf.runner import devices
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine's device folder, without GPUs yet."""
+    monkeypatch.setattr(devices, "DEVICES", tmp_path / "dev")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("FDF_HOME", str(tmp_path / "home"))
+    (tmp_path / "dev").mkdir()
+    for other in ("nvidiactl", "nvidia-uvm", "sda"):
+        (tmp_path / "dev" / other).touch()
+    return tmp_path
+
+
+def pipeline(machine: Path) -> fdf.Pipeline:
+    return fdf.Pipeline("devices").read(pa.table({"n": [1]})).stage("s", [], path=str(machine / "s"))
+
+
+@pytest.mark.parametrize("runner", ["serial", "local"])
+def test_cuda_without_a_gpu_is_refused_before_anything_is_written(machine: Path, runner: str) -> None:
+    with pytest.raises(MissingDependency, match="no GPU") as caught:
+        fdf.run(pipeline(machine), runner=runner, device="cuda", workers=1)
+    assert caught.value.exit_code == 4
+    assert not (machine / "s").exists()
+
+
+def test_cpu_needs_no_gpu(machine: Path) -> None:
+    assert fdf.run(pipeline(machine), runner="serial", device="cpu").manifest["counts"]["rows_out"] == 1
+
+
+@pytest.mark.parametrize(("visible", "count"), [(None, 2), ("0", 1), ("", 0), ("-1", 0), ("0,1,2", 2)])
+def test_gpus_are_counted_as_far_as_they_are_visible(
+    machine: Path, monkeypatch: pytest.MonkeyPatch, visible: str | None, count: int
+) -> None:
+    for number in range(2):
+        (machine / "dev" / f"nvidia{number}").touch()
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert devices.gpu_count() == count
