@@ -43,9 +43,12 @@ class _HashedFile:
         self.digest = hashlib.sha256()
         self.size = 0
         self.closed = False
+        self._abandoned = False
 
     def write(self, data: Any) -> int:
         view = memoryview(data).cast("B")
+        if self._abandoned:
+            return len(view)
         self.digest.update(view)
         size = len(view)
         try:
@@ -71,6 +74,11 @@ class _HashedFile:
 
     def seekable(self) -> bool:
         return False
+
+    def abandon(self) -> None:
+        """Close the file, and swallow what its writer, when it is thrown away, still wants to add."""
+        self._abandoned = True
+        self.close()
 
     def close(self) -> None:
         if not self.closed:
@@ -130,5 +138,5 @@ class ShardFile:
     def discard(self) -> None:
         """Remove what was written aside."""
         if self._file is not None:
-            self._file.close()
+            self._file.abandon()
             self._path.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from fdf.errors import PlanError
 from fdf.fingerprint import sha256_hex
 from fdf.storage.base import Entry, checked_path
 
@@ -40,8 +41,10 @@ class LocalStore:
     def read_tagged(self, path: str) -> tuple[bytes, str] | None:
         try:
             data = self.read(path)
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             return None
+        except NotADirectoryError as error:
+            raise _in_the_way(self._at(path)) from error
         return data, sha256_hex(data)
 
     def put_if_absent(self, path: str, data: bytes) -> bool:
@@ -162,6 +165,14 @@ class LocalStore:
                 os.close(held)
 
 
+def _in_the_way(target: str) -> PlanError:
+    """Return the error for a path that would lead through a file."""
+    file = target
+    while not os.path.lexists(file):
+        file = os.path.dirname(file)
+    return PlanError(f"{file} is a file, where a folder is needed", help="choose another path, or move the file away")
+
+
 def _write_flushed(path: Path, data: bytes) -> None:
     with open(path, "xb") as file:
         file.write(data)
@@ -222,22 +233,66 @@ def _own_scratch(root: str) -> Path:
 
 
 def _sweep(shared: str) -> None:
-    """Remove the scratch folders of processes that are gone; a folder without its lock file is just being made."""
-    for entry in os.scandir(shared):
-        if not entry.is_dir(follow_symlinks=False):
-            continue
-        try:
-            handle = os.open(os.path.join(entry.path, _ALIVE), os.O_RDWR | os.O_CLOEXEC)
-        except OSError:
-            continue
+    """Remove the scratch folders of processes that are gone."""
+    for folder in _scratch_folders(shared):
+        with _abandoned(folder) as gone:
+            if gone:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def abandoned_scratch(root: str) -> list[Path]:
+    """Return the scratch folders below a root that no living process holds."""
+    found = []
+    for folder in _scratch_folders(os.path.join(root, SCRATCH)):
+        with _abandoned(folder) as gone:
+            if gone:
+                found.append(folder)
+    return found
+
+
+def others_at_work(root: str) -> bool:
+    """Say whether another process of this machine holds a scratch folder below a root."""
+    own = _SCRATCHES.get((os.getpid(), root))
+    gone = set(abandoned_scratch(root))
+    return any(f not in gone and f != own and (f / _ALIVE).exists() for f in _scratch_folders(Path(root, SCRATCH)))
+
+
+def remove_scratch(folders: Iterable[Path]) -> None:
+    """Remove scratch folders, but for those that a living process holds."""
+    for folder in folders:
+        with _abandoned(folder) as gone:
+            if gone:
+                shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            os.rmdir(folder.parent)
+
+
+def _scratch_folders(shared: str | os.PathLike[str]) -> list[Path]:
+    try:
+        return [Path(entry.path) for entry in os.scandir(shared) if entry.is_dir(follow_symlinks=False)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+@contextmanager
+def _abandoned(folder: Path) -> Iterator[bool]:
+    """Say whether no living process holds a scratch folder, and hold it meanwhile; one without its lock file is just
+    being made."""
+    try:
+        handle = os.open(folder / _ALIVE, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        yield False
+        return
+    try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            continue
+            gone = False
         else:
-            shutil.rmtree(entry.path, ignore_errors=True)
-        finally:
-            os.close(handle)
+            gone = True
+        yield gone
+    finally:
+        os.close(handle)
 
 
 def _release(pid: int, alive: int, own: str, shared: str) -> None:
