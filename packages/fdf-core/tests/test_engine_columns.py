@@ -45,3 +45,22 @@ def test_a_late_column_can_be_an_error_that_names_file_and_column(recipe: dict[s
         fdf.run(recipe, runner="serial")
     assert "late" in str(caught.value)
     assert "unneeded" not in str(caught.value)
+
+
+def test_an_evaluator_may_only_write_evaluations(recipe: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "my_ops.py").write_text(
+        "from dataclasses import dataclass\nimport pyarrow as pa\nimport fdf\n\n"
+        "@dataclass(frozen=True, kw_only=True)\n"
+        "class Lengths(fdf.Evaluator):\n"
+        "    field: str = 'n'\n"
+        "    version = '1'\n"
+        "    def writes(self, schema): return {'length': pa.int64()}\n"
+        "    def state(self, batch): return b''\n"
+        "    def merge(self, a, b): return b''\n"
+        "    def report(self, state): return {}\n"
+    )
+    lengths = {"id": "lengths", "kind": "evaluator", "op": f"{tmp_path}/my_ops.py:Lengths"}
+    recipe["stages"][0]["operators"].insert(0, lengths)
+    with pytest.raises(fdf.FdfError, match=r"FDF314.*`length`"):
+        fdf.run(recipe, runner="serial")
+    assert not (tmp_path / "s").exists()

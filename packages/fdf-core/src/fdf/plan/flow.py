@@ -19,6 +19,8 @@ from fdf.schema import ID, is_internal
 if TYPE_CHECKING:
     from fdf.recipe.model import OperatorUse
 
+EVALUATIONS = "eval."
+
 
 def resolve_chain(uses: Sequence[OperatorUse], schema: pa.Schema) -> tuple[tuple[Step, ...], pa.Schema]:
     """Return the chain as steps, and the schema that leaves it. Raises PlanError with every problem found."""
@@ -82,6 +84,8 @@ def _resolve(use: OperatorUse, schema: pa.Schema, owners: dict[str, str], proble
     writes = {k: v for k, v in declared.items() if use.write_fields is None or k in use.write_fields}
     found = [_not_written(use, n, declared) for n in use.write_fields or () if n not in declared]
     found += [_reserved(use, n) for n in writes if is_internal(n)]
+    if use.kind == "evaluator":
+        found += [_not_an_evaluation(use, n) for n in writes if not n.startswith(EVALUATIONS)]
     if use.kind != "refiner" and not getattr(use.operator, "expands", False):
         found += [_claimed_twice(use, n, owners.get(n)) for n in writes if n in schema.names]
     if found:
@@ -110,6 +114,15 @@ def _reserved(use: OperatorUse, name: str) -> Problem:
         message=f"`{use.id}` writes `{name}`, a name that is FDF's own",
         place=use.place,
         help="names that start with `__fdf__/` are reserved",
+    )
+
+
+def _not_an_evaluation(use: OperatorUse, name: str) -> Problem:
+    return Problem(
+        code="FDF314",
+        message=f"`{use.id}` is an evaluator and writes the column `{name}`",
+        place=use.place,
+        help=f"an evaluator's columns start with `{EVALUATIONS}`; one that adds other columns is a score",
     )
 
 
