@@ -203,4 +203,4 @@ def safe_words(progress: RunProgress) -> str:
         elif stage.done:
             splits = "1 split" if stage.done == 1 else f"{stage.done:,} splits"
             parts.append(f"{splits} ({stage.safe_rows:,} rows read) of `{stage.name}`")
-    return ", ".join(parts) or "nothing was committed yet, and nothing is lost"
+    return ", ".join(parts) or "nothing was committed by this call yet, and nothing is lost"

@@ -40,6 +40,8 @@ class FaultyProxy:
     """How likely each try of a request is to be struck."""
     faults: tuple[Fault, ...]
     methods: frozenset[str]
+    where: str
+    """What the path of a request must hold to be struck."""
     strikes: int
     """How many tries of one request may be struck; the next one passes."""
     hold: float
@@ -53,7 +55,7 @@ class FaultyProxy:
         with self._lock:
             number = self._tries[method, path]
             self._tries[method, path] += 1
-            if method not in self.methods or number >= self.strikes:
+            if method not in self.methods or self.where not in path or number >= self.strikes:
                 return None
             dice = random.Random(f"{self.seed} {method} {path} {number}")  # noqa: S311 (a test's dice)
             if dice.random() >= self.rate:
@@ -73,12 +75,20 @@ def faulty_proxy(
     rate: float = 0.2,
     faults: tuple[Fault, ...] = FAULTS,
     methods: frozenset[str] = frozenset({"GET", "HEAD", "PUT", "POST", "DELETE"}),
+    where: str = "",
     strikes: int = 2,
     hold: float = 2.0,
 ) -> Iterator[FaultyProxy]:
     """Run a proxy in front of the server at `upstream`, and yield it."""
     proxy = FaultyProxy(
-        upstream=upstream, seed=seed, rate=rate, faults=faults, methods=methods, strikes=strikes, hold=hold
+        upstream=upstream,
+        seed=seed,
+        rate=rate,
+        faults=faults,
+        methods=methods,
+        where=where,
+        strikes=strikes,
+        hold=hold,
     )
 
     class Handler(_Handler):
