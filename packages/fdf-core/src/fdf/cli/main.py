@@ -22,6 +22,7 @@ COMMANDS = {
     "runs": "fdf.cli.runs:runs",
     "trace": "fdf.cli.trace:trace",
     "verify": "fdf.cli.verify:verify",
+    "gc": "fdf.cli.gc:gc",
     "doctor": "fdf.cli.doctor:doctor",
     "schema": "fdf.cli.schema:schema",
 }

@@ -39,7 +39,7 @@ class ReceiptFolder:
         for a broken one.
         """
         paths = [e.path for e in self._store.list(self._folder)]
-        indexes = {p: self._read_index(p) for p in paths if p.removeprefix(self._folder).startswith(INDEX)}
+        indexes = {p: self.read_index(p) for p in paths if p.removeprefix(self._folder).startswith(INDEX)}
         singles = list(self._read_all((p for p in paths if p not in indexes), gone_is_fine=True))
         sizes = list_sizes()
         done: dict[SplitKey, Receipt] = {}
@@ -99,7 +99,8 @@ class ReceiptFolder:
         self._store.delete([p for p in single if p.removeprefix(self._folder) in current])
         self._indexes = {name: current}
 
-    def _read_index(self, path: str) -> list[Receipt]:
+    def read_index(self, path: str) -> list[Receipt]:
+        """Return the receipts of an index; none where it is gone or damaged."""
         try:
             with pa.CompressedInputStream(pa.BufferReader(self._store.read(path)), "zstd") as stream:
                 return [Receipt.from_bytes(line) for line in stream.read().splitlines()]
