@@ -408,6 +408,23 @@ def test_values_of_later_files_that_do_not_fit_cost_their_rows_only(fdf, folder,
     assert extra == {"91.parquet": ["new"]}
 
 
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_a_new_column_of_a_later_file_can_be_made_an_error(fdf, folder, nothing_half, kind):
+    for number in range(9):
+        columns = {"text": ["x"], **({"new": ["!"]} if number == 8 else {})}
+        if kind == "parquet":
+            pq.write_table(pa.table(columns), folder / f"{number}.parquet")
+        else:
+            (folder / f"{number}.jsonl").write_text(json.dumps({k: v[0] for k, v in columns.items()}) + "\n")
+    chain = [operator("score", "TextStatistics")]
+    fdf.refuses(
+        recipe_for(kind, operators=chain, extra_columns="error"),
+        code=3,
+        says=[f"8.{kind}", "['new']", "schema:", "extra_columns: drop"],
+    )
+    assert nothing_half(fdf.folder / "one") == 8
+
+
 # --- Archives with hostile names --------------------------------------------------------------------------------------
 
 

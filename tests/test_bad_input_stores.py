@@ -191,7 +191,7 @@ def proxied(server, monkeypatch) -> Iterator[Any]:
         yield start
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_errors_resets_and_lost_answers_now_and_then_change_nothing(fdf, bucket, undisturbed, proxied, seed):
     proxy = proxied(seed=seed, rate=0.25)
     fdf.finishes(recipe_for(f"seed-{seed}"))
@@ -206,7 +206,7 @@ def test_faults_change_nothing_for_several_workers_either(fdf, bucket, undisturb
     assert bucket.outcome("workers") == undisturbed
 
 
-@pytest.mark.parametrize("fault", ["500", "503", "reset", "lost"])
+@pytest.mark.parametrize("fault", ["500", "lost"])
 def test_a_fault_of_every_first_write_changes_nothing(fdf, bucket, undisturbed, proxied, fault):
     proxy = proxied(rate=1.0, strikes=1, faults=(fault,), methods=frozenset({"PUT"}))
     fdf.finishes(recipe_for(f"every-{fault}"))
@@ -215,8 +215,9 @@ def test_a_fault_of_every_first_write_changes_nothing(fdf, bucket, undisturbed, 
 
 
 def test_writes_whose_answer_comes_too_late_have_been_done_once(fdf, bucket, undisturbed, proxied, monkeypatch):
-    monkeypatch.setitem(fsspec.config.conf, "s3", {"config_kwargs": {"read_timeout": 0.5}})
-    proxy = proxied(rate=0.7, strikes=1, faults=("late",), methods=frozenset({"PUT"}), hold=1.0)
+    monkeypatch.setitem(fsspec.config.conf, "s3", {"config_kwargs": {"read_timeout": 0.3}})
+    # Shards, receipts, the manifest and the card of the output: each is stored, and each answer is lost to patience.
+    proxy = proxied(rate=1.0, strikes=1, faults=("late",), methods=frozenset({"PUT"}), where="/out/", hold=0.6)
     fdf.finishes(recipe_for("late"))
     assert proxy.struck["late"] > 3
     assert bucket.outcome("late") == undisturbed

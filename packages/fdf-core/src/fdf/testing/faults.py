@@ -116,6 +116,7 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     settings: FaultyProxy
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base class calls it so)
