@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+
+from fdf.testing.operators import OperatorConformance
 
 HERE = Path(__file__).parent
 
@@ -146,3 +149,21 @@ print(json.dumps([text for text in registry.build_index("fdf-example-good").valu
 def test_the_shipped_index_is_what_the_package_says_today(site):
     shipped = (HERE / "fdf-example-good/src/fdf_example_good/fdf-operators.json").read_text("utf-8")
     assert python(INDEX, path=site) == [shipped]
+
+
+def test_the_good_package_passes_the_suite_of_operators_with_its_own_few_lines(site, tmp_path):
+    # Away from this repository and its settings, as a third party's would be.
+    tests = shutil.copytree(HERE / "fdf-example-good" / "tests", tmp_path / "tests")
+    assert len((tests / "test_shout.py").read_text().splitlines()) <= 12
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("FDF_", "PYTHON", "PYTEST_"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", "--rootdir", tests, tests],
+        env={**inherited, "PYTHONPATH": str(site), "PYTHONDONTWRITEBYTECODE": "1"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    checks = sum(name.startswith("test_") for name in vars(OperatorConformance))
+    assert f"{checks} passed" in done.stdout

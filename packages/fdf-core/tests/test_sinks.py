@@ -155,7 +155,7 @@ def test_constant_column_stands_in_every_row():
         assert json.load(tar.extractfile("000000001.json")) == versions
 
 
-@pytest.mark.parametrize("sink", [ParquetSink(), JsonlSink()])
+@pytest.mark.parametrize("sink", [ParquetSink(), JsonlSink(), WebdatasetSink()])
 def test_column_that_stands_twice_is_a_plan_error(sink):
     with pytest.raises(PlanError, match=r"\['a'\] stand twice"):
         sink.stored_schema(pa.schema([("a", pa.int8()), ("a", pa.int8())]))

@@ -7,7 +7,6 @@ from typing import BinaryIO, ClassVar
 
 import pyarrow as pa
 
-from fdf.errors import PlanError
 from fdf.row_groups import RowGroups, batch_with
 from fdf.sinks.base import ShardWriter, Sink
 from fdf.sinks.ndjson import json_schema, to_json_lines
@@ -27,12 +26,9 @@ class JsonlSink(Sink):
     extension: ClassVar[str] = "jsonl.zst"
 
     def stored_schema(self, schema: pa.Schema) -> pa.Schema:
-        """Return the schema with plain types. Raises PlanError for bytes within lists or structs."""
-        stored = json_schema(schema)
-        twice = sorted({n for n in stored.names if stored.names.count(n) > 1})
-        if twice:
-            raise PlanError(f"the columns {twice} stand twice in the output", help="rename one with RenameColumns")
-        return stored
+        """Return the schema with plain types. Raises PlanError for bytes within lists or structs, and for two columns
+        of one name."""
+        return json_schema(schema)
 
     def open(self, stream: BinaryIO, schema: pa.Schema, *, constants: dict[str, str] | None = None) -> ShardWriter:
         """Start a file on a stream."""

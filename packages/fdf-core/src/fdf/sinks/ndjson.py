@@ -19,8 +19,12 @@ def is_bytes(kind: pa.DataType) -> bool:
 
 
 def json_schema(schema: pa.Schema) -> pa.Schema:
-    """Return the plain schema of rows that can become JSON. Raises PlanError for bytes within lists or structs."""
+    """Return the plain schema of rows that can become JSON. Raises PlanError for bytes within lists or structs, and for
+    two columns of one name."""
     stored = plain_schema(schema)
+    twice = sorted({n for n in stored.names if stored.names.count(n) > 1})
+    if twice:
+        raise PlanError(f"the columns {twice} stand twice in the output", help="rename one with RenameColumns")
     fields = []
     for field in stored:
         kind = pa.binary() if is_bytes(field.type) else field.type
