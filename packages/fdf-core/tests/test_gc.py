@@ -323,6 +323,18 @@ def test_files_that_only_an_index_names_stay(home, recipe, roots, monkeypatch, t
     assert {f.split("/")[0] for f in garbage(roots[0], home)[0]} == {"data", "dropped", "quarantine"}
 
 
+def test_the_empty_shard_of_a_stage_that_keeps_nothing_stays(home, recipe, roots, words):
+    words("a", ["too long", "also too long"])
+    run(recipe())
+    (shard,) = (roots[0] / "data").iterdir()
+    aged(roots[0], 2)
+    # No receipt names it: it belongs to no split.
+    assert garbage(roots[0], home)[0] == set()
+    words("b", ["ok"])
+    run(recipe(keep=1))
+    assert garbage(roots[0], home)[0] == {f"data/{shard.name}"}
+
+
 def test_superseded_lists_go_and_the_current_one_stays(home, recipe, roots, three_files, monkeypatch):
     monkeypatch.setattr(manifest_file, "MAX_INLINE", 1)
     run(recipe())
