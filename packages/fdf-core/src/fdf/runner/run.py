@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from fdf.errors import Cancelled, FdfError
+from fdf.errors import Cancelled, FdfError, OtherWriter, StageFailed
 from fdf.hooks import installed
 from fdf.plan.compile import compile_plan, fdf_home
 from fdf.plan.job import OUTPUT_LAYOUT
@@ -23,6 +23,7 @@ from fdf.runner.result import RunResult, StageResult
 from fdf.stage.budget import Watch
 from fdf.stage.directory import StageDirectory, check_writable
 from fdf.stage.events import CancelToken, Emit, Event
+from fdf.stage.manifest_file import read_manifest
 from fdf.stage.shard_file import FileEntry
 from fdf.stage.tasks import stage_tasks
 from fdf.storage import open_store
@@ -181,8 +182,28 @@ class _Run:
     def _survive(self, stage: StagePlan) -> dict[str, Any]:
         """Run a stage; a fault of the store or the machine fails it like any other, to be resumed."""
         what = f"stage `{stage.name}`"
-        with given_up(what), told_as_failure(what, root=stage.root):
-            return self._run_stage(stage)
+        try:
+            with given_up(what), told_as_failure(what, root=stage.root):
+                return self._run_stage(stage)
+        except StageFailed as error:
+            if self._upstream_replaced(stage):
+                raise OtherWriter(
+                    f"another run committed a different result to {self._done[-1].root}, which stage `{stage.name}` "
+                    "was reading",
+                    help="run again to build on it, or give the two runs different paths",
+                ) from error
+            raise
+
+    def _upstream_replaced(self, stage: StagePlan) -> bool:
+        """Say whether what this stage reads is no longer what this run committed."""
+        if not self._done:
+            return False
+        before = self._plan.stages[self._plan.stages.index(stage) - 1]
+        try:
+            found = read_manifest(open_store(before.root), before.job.layout.manifest)
+        except (FdfError, OSError):
+            return False  # The store's own trouble is what the stage failed of.
+        return found is None or found[0]["id"] != self._done[-1].manifest["id"]
 
     def _run_stage(self, stage: StagePlan) -> dict[str, Any]:
         started_at = now()

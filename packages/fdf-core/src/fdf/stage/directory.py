@@ -128,6 +128,7 @@ class StageDirectory:
                     raise StageFailed(f"receipt {path} of stage `{self.stage.name}` is not readable", help="run again")
                 self._done[receipt.key] = receipt
         except FileNotFoundError as error:
+            self._refuse_overtaken()
             raise StageFailed(
                 f"stage `{self.stage.name}` lacks a receipt: {error}",
                 help="another driver may have cleaned up here; run again, and only what is missing runs",
@@ -152,6 +153,7 @@ class StageDirectory:
         files = [f for part in ("outputs", "dropped", "quarantine") for f in manifest[part]]
         lost = [f["path"] for f in files if sizes.get(f["path"]) != f["bytes"]]
         if lost:
+            self._refuse_overtaken()
             raise StageFailed(
                 f"{len(lost)} files of stage `{self.stage.name}` are gone, such as {lost[0]}",
                 help="another driver may have cleaned up here; run again, and only what is missing runs",
@@ -165,7 +167,16 @@ class StageDirectory:
         found = read_manifest(self.store, self.layout.manifest)
         if found is not None and found[0]["id"] == manifest["id"]:
             return found[0]
-        raise OtherWriter(
+        raise self._overtaken()
+
+    def _refuse_overtaken(self) -> None:
+        """Raise OtherWriter where another driver has committed here since: what is missing went when it cleaned up."""
+        found = self.store.read_tagged(self.layout.manifest)
+        if (found[1] if found else None) != self._tag:
+            raise self._overtaken()
+
+    def _overtaken(self) -> OtherWriter:
+        return OtherWriter(
             f"another run committed a different result to {self.stage.root} meanwhile",
             help="run again to build on it, or give the two runs different paths",
         )
