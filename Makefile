@@ -11,6 +11,9 @@ EDITABLES := $(foreach manifest,$(MANIFESTS),-e $(dir $(manifest:%=./%)))
 PYTHON ?=
 # More arguments for pytest: `make test PYTEST_ARGS="-k resume -x"`
 PYTEST_ARGS ?=
+# How often `make soak` strikes in each of its tests, and the seed that it tells: give it again to repeat a failure.
+SOAK_KILLS ?= 50
+SOAK_SEED ?= $(shell date +%s)
 # More arguments for `uv lock`: `make lock LOCK_ARGS=--upgrade`, `make lock LOCK_ARGS="--upgrade-package polars"`
 LOCK_ARGS ?=
 # Where the demo leaves its corpus and its run.
@@ -24,7 +27,7 @@ PIP_EDITABLE := $(PIP) install -qq --no-deps --no-build-isolation
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test install check lint types arrows docs format lock clean
+.PHONY: help demo test soak install check lint types arrows docs format lock clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -38,6 +41,9 @@ demo: $(VENV)/.ready-demo ## Set up, then run the quick start on real text found
 
 test: install ## Set up, then run every test
 	$(PY) -m pytest $(PYTEST_ARGS)
+
+soak: install ## Kill runs at many random moments, on disk and on a failing S3 (SOAK_KILLS=50, SOAK_SEED=<now>)
+	FDF_SOAK=$(SOAK_KILLS) FDF_SOAK_SEED=$(SOAK_SEED) $(PY) -m pytest -m soak --timeout=1800 tests $(PYTEST_ARGS)
 
 install: $(VENV)/.ready-dev ## Set up .venv with every package and extra, editable
 

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import random
+import shutil
+import signal
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +19,100 @@ import yaml
 from click.testing import CliRunner, Result
 
 from fdf.cli.main import main
+from fdf.testing.drivers import Driver
+
+SOAK = int(os.environ.get("FDF_SOAK", "0"))
+SEED = int(os.environ.get("FDF_SOAK_SEED", "0"))
+_STRUCK: dict[str, Counter[str]] = {}
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell what was struck, and with which seed, so that a failure can be repeated."""
+    if not any(_STRUCK.values()) or not (terminalreporter.stats.get("failed") or "FDF_SOAK" in os.environ):
+        return
+    terminalreporter.section(f"soak: FDF_SOAK={SOAK} FDF_SOAK_SEED={SEED}")
+    for test, struck in ((t, s) for t, s in _STRUCK.items() if s):
+        terminalreporter.write_line(f"{test}: {struck.total()}")
+        for what, times in sorted(struck.items()):
+            terminalreporter.write_line(f"  {times:4} {what}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that `make soak` runs: those that ask for its dice."""
+    for item in items:
+        if "soak" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.soak)
+
+
+class Soak:
+    """Draws moments from a seed, and counts what was struck. `FDF_SOAK` says how often, `FDF_SOAK_SEED` is the seed."""
+
+    def __init__(self, test: str) -> None:
+        self._test = test
+        self._count: Counter[str] = _STRUCK.setdefault(test, Counter())
+
+    def dice(self, *names: object) -> random.Random:
+        """Return dice of their own for each purpose."""
+        return random.Random(f"{SEED} {self._test} {names}")
+
+    def times(self, in_ci: int, *, share: int = 1) -> int:
+        """Return how often to strike: so many times in CI, `FDF_SOAK` times with `make soak`, or its nth part."""
+        return max(in_ci, SOAK // share)
+
+    def struck(self, what: str, *, times: int = 1) -> None:
+        """Count a strike."""
+        self._count[what] += times
+
+    def kill_drivers(
+        self,
+        start: Callable[[Path], Driver],
+        place: Path,
+        *,
+        times: int,
+        like: Driver,
+        alive: Callable[[Path], None],
+        settled: Callable[[Path], None],
+        may_give_up: bool = False,
+    ) -> None:
+        """Kill drivers at random moments until so many are dead; each dataset is resumed until it is done.
+
+        `like` is an undisturbed one: the moments lie within its life, every other one within its work on splits.
+        `alive` looks at a dataset after each kill, `settled` at one that is done. Where drivers
+        may give up (exit code 3), they are started again.
+        """
+        dice = self.dice("drivers")
+        killed = number = 0
+        while killed < times:
+            number += 1
+            root = place / f"dataset-{number}"
+            drivers = [start(root)]
+            while True:
+                driver = drivers[-1]
+                if killed < times:
+                    begun = driver.wait_for("split_started") if killed % 2 else 0.0
+                    if driver.kill_after(begun + dice.uniform(0, like.seconds - (begun and like.begun))):
+                        killed += 1
+                        self.struck(f"driver after {driver.last_event()}")
+                        alive(root)
+                if driver.wait() == 0:
+                    break
+                if driver.wait() == 3 and may_give_up:
+                    self.struck("driver gives up")
+                else:
+                    assert driver.wait() == -signal.SIGKILL, driver.errors()
+                if dice.random() < 0.5:  # Else the next driver meets its workers.
+                    driver.wait_for_workers()
+                drivers.append(start(root))
+            for driver in drivers:
+                driver.wait_for_workers()
+            settled(root)
+            shutil.rmtree(root)
+
+
+@pytest.fixture
+def soak(request) -> Soak:
+    """Give the dice of a test that strikes at random."""
+    return Soak(request.node.name)
 
 
 class CommandLine:

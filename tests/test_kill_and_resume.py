@@ -1,4 +1,7 @@
-"""A run that is killed, wherever and however often, ends as one that was left alone: same files, same manifests."""
+"""A run that is killed, wherever and however often, ends as one that was left alone: same files, same manifests.
+
+Moments are drawn from seeds; `make soak` draws more of them (see `Soak` in conftest.py).
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,11 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
-import subprocess
-import sys
-import textwrap
-import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,183 +23,357 @@ import pyarrow.parquet as pq
 import pytest
 
 import fdf
-from fdf.stage.crashpoints import CRASH_POINTS
+from fdf.stage.crashpoints import CRASH_POINTS, VARIABLE
+from fdf.testing.drivers import Driver
 
 STAGES = ("one", "two", "output")
-FILES = 5
-DRIVER = textwrap.dedent(
-    """
-    import json, os, signal, sys
-    import fdf
-
-    recipe, options, kill_at = map(json.loads, sys.argv[1:])
-    seen = 0
-
-    def on_event(event):
-        global seen
-        seen += event.kind != "split_progress"
-        if seen == kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    fdf.run(recipe, on_event=on_event, **options)
-    """
-)
+FILES, ADDED, ROWS = 6, 2, 400
+WORKERS = pytest.mark.parametrize("workers", [1, 2, 4])
+IN_DRIVER = ("manifest-ready", "manifest-committed", "files-removed")
+IN_WORKER = tuple(p for p in CRASH_POINTS if p not in IN_DRIVER)
 
 
-@pytest.fixture
-def inputs(tmp_path) -> Path:
-    folder = tmp_path / "in"
-    folder.mkdir()
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("in")
     chosen = random.Random(7)
-    for number in range(FILES):
-        texts = [" ".join(chosen.choices(["the", "of", "naïve", "cafe\u0301", "x" * 9, "  "], k=n)) for n in range(30)]
-        pq.write_table(pa.table({"text": [*texts, None], "n": list(range(31))}), folder / f"{number}.parquet")
+    for number in range(FILES + ADDED):
+        texts = [
+            " ".join(chosen.choices(["the", "of", "naïve", "cafe\u0301", "x" * 9, "  "], k=n % 30)) for n in range(ROWS)
+        ]
+        name = f"{number}.parquet" if number < FILES else f"{number - FILES}-added.parquet"
+        pq.write_table(pa.table({"text": [*texts, None], "n": list(range(ROWS + 1))}), folder / name)
     return folder
 
 
-def recipe_for(root: Path, inputs: Path) -> dict[str, Any]:
+def recipe_for(root: Path, inputs: Path, *, changed: bool = False) -> dict[str, Any]:
+    """Return a recipe of two stages and an output; `changed` reads two files more and has another parameter."""
+
     def stage(name: str, *operators: dict[str, Any]) -> dict[str, Any]:
         return {"name": name, "materialize": {"path": str(root / name)}, "operators": list(operators)}
 
+    words = {"min_words": 6 if changed else 4}
     return {
         "name": "killed",
-        "input": {"type": "parquet", "name": "src", "path": f"{inputs}/*.parquet"},
+        "input": {"type": "parquet", "name": "src", "path": f"{inputs}/{'*' if changed else '?'}.parquet"},
         "stages": [
             stage(
                 "one",
                 {"id": "clean", "kind": "refiner", "op": "NormalizeText"},
-                {"id": "words", "kind": "filter", "op": "WordCountFilter", "params": {"min_words": 4}},
+                {"id": "words", "kind": "filter", "op": "WordCountFilter", "params": words},
             ),
             stage("two", {"id": "count", "kind": "score", "op": "TextStatistics"}),
         ],
-        "output": {"type": "parquet", "path": str(root / "output"), "shard_size": 1},
+        "output": {"type": "parquet", "path": str(root / "output"), "shard_size": 20_000},
     }
 
 
 def outcome(root: Path) -> dict[str, str]:
-    """Return the sha256 of every data file, and the id of every manifest."""
-    found = {
-        str(p.relative_to(root)): hashlib.sha256(p.read_bytes()).hexdigest()
-        for p in root.rglob("part-*")
-        if ".fdf-tmp" not in p.parts
-    }
-    return found | {str(p.relative_to(root)): json.loads(p.read_text())["id"] for p in root.rglob("manifest.json")}
+    """Return the sha256 of every data file, the id of every manifest, and the name of every receipt."""
+    found = {}
+    for path in root.rglob("*"):
+        name = path.relative_to(root).as_posix()
+        if ".fdf-tmp" in path.parts or not path.is_file():
+            continue
+        if path.name == "manifest.json":
+            found[name] = json.loads(path.read_text())["id"]
+        elif path.name.startswith("part-"):
+            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+        elif "_receipts" in path.parts:
+            found[name] = "receipt"
+    return found
 
 
-def receipts(root: Path) -> dict[str, int]:
-    return {stage: len([p for p in (root / stage).rglob("*.json") if "_receipts" in p.parts]) for stage in STAGES}
+def receipts(root: Path) -> Counter[str]:
+    return Counter(name.split("/")[0] for name, what in outcome(root).items() if what == "receipt")
+
+
+def assert_readable(root: Path) -> None:
+    """What is committed can be read at any moment: every file that a manifest names is there, whole."""
+    for path in root.rglob("manifest.json"):
+        top = path.parent.parent if path.parent.name == "__fdf__" else path.parent
+        manifest = json.loads(path.read_text())
+        for entry in (*manifest["outputs"], *manifest["dropped"], *manifest["quarantine"]):
+            assert hashlib.sha256((top / entry["path"]).read_bytes()).hexdigest() == entry["sha256"], entry
+
+
+@dataclass
+class Undisturbed:
+    """What runs that nobody killed left, and their drivers by the number of workers."""
+
+    first: dict[str, str] = field(default_factory=dict)
+    updated: dict[str, str] = field(default_factory=dict)
+    passages: dict[str, int] = field(default_factory=dict)
+    drivers: dict[int, Driver] = field(default_factory=dict)
+
+    def splits(self, stage: str) -> int:
+        """Return how many splits a stage has."""
+        return sum(what == "receipt" and name.startswith(f"{stage}/") for name, what in self.first.items())
+
+    def work(self, workers: int) -> float:
+        """Return how many seconds lie between the first split's start and the end."""
+        return self.drivers[workers].seconds - self.drivers[workers].begun
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, inputs) -> Undisturbed:
+    place = tmp_path_factory.mktemp("undisturbed")
+    known = Undisturbed()
+    env = {"FDF_HOME": str(place / "home")}
+    counters = ",".join(f"{p}:{place}/{p}#0" for p in CRASH_POINTS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FDF_HOME", env["FDF_HOME"])
+        # The first one also waits for the process that drivers are forked from.
+        assert Driver(recipe_for(place / "warm-up", inputs), place, runner="serial", limit=1).wait() == 0
+        for options in ({"runner": "serial"}, *({"runner": "local", "workers": n} for n in (1, 2, 4))):
+            root = place / f"on-{options.get('workers', 0)}"
+            driver = Driver(
+                recipe_for(root, inputs), place, env={VARIABLE: counters} if not known.first else {}, **options
+            )
+            assert driver.wait() == 0, driver.errors()
+            known.drivers[options.get("workers", 0)] = driver
+            if not known.first:
+                known.first = outcome(root)
+                known.passages = {p: (place / p).stat().st_size for p in CRASH_POINTS}
+            assert outcome(root) == known.first
+        fdf.run(recipe_for(root, inputs, changed=True), runner="serial")
+    known.updated = outcome(root)
+    assert not known.updated.items() & {k: v for k, v in known.first.items() if k.endswith("manifest.json")}.items()
+    return known
 
 
 @pytest.fixture
-def undisturbed(tmp_path, inputs, monkeypatch) -> dict[str, str]:
+def start(tmp_path, monkeypatch) -> Callable[..., Driver]:
+    """Give a function that starts a driver; `crash` names the points at which a process dies, and at which passage."""
     monkeypatch.setenv("FDF_HOME", str(tmp_path / "home"))
-    fdf.run(recipe_for(tmp_path / "reference", inputs), runner="serial", run_id="reference")
-    return outcome(tmp_path / "reference")
+
+    def start(recipe: dict[str, Any], *, crash: dict[str, int] | None = None, **options: Any) -> Driver:
+        start.number += 1
+        at = ",".join(f"{point}:{tmp_path}/{start.number}-{point}#{n}" for point, n in (crash or {}).items())
+        return Driver(recipe, tmp_path / "drivers", env={VARIABLE: at} if at else {}, **options)
+
+    start.number = 0
+    return start
 
 
-def drive(recipe: dict[str, Any], *, kill_at: int = 0, crash_at: str | None = None, **options: Any) -> int:
-    """Run in a process of its own, and return its exit status when that and every process it started are gone."""
-    env = dict(os.environ)
-    if crash_at is not None:
-        env["FDF_TEST_CRASH_AT"] = crash_at
-    arguments = [json.dumps(a) for a in (recipe, options, kill_at)]
-    ended = subprocess.run(
-        [sys.executable, "-c", DRIVER, *arguments], env=env, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert ended.returncode in (0, -signal.SIGKILL), ended.stderr
-    deadline = time.monotonic() + 20
-    while any(map(_is_of_this_test, psutil.process_iter())):
-        assert time.monotonic() < deadline, "workers outlive their driver"
-        time.sleep(0.05)
-    return ended.returncode
+def finish(driver: Driver) -> None:
+    assert driver.wait() == 0, driver.errors()
+    driver.wait_for_workers()
 
 
-def _is_of_this_test(process: psutil.Process) -> bool:
-    try:
-        home = process.environ().get("FDF_HOME")
-        return process.pid != os.getpid() and home == os.environ["FDF_HOME"] and process.status() != "zombie"
-    except psutil.Error:
-        return False
+def assert_killed(driver: Driver) -> None:
+    assert driver.wait() == -signal.SIGKILL, driver.errors()
+    driver.wait_for_workers()
 
 
-def resume_and_compare(root: Path, recipe: dict[str, Any], undisturbed: dict[str, str], **options: Any) -> None:
+def resume_and_compare(start: Callable[[], Driver], root: Path, expected: dict[str, str]) -> None:
     """Run again: only splits without a receipt run, and all ends as in the undisturbed run."""
     before = receipts(root)
     uncommitted = [s for s in STAGES if not list((root / s).rglob("manifest.json"))]
-    started: list[tuple[str, str]] = []
-
-    def on_event(event) -> None:
-        if event.kind == "split_started":
-            started.append((event.stage, event.split))
-
-    result = fdf.run(recipe, on_event=on_event, **options)
-    assert {s: sum(stage == s for stage, _ in started) for s in STAGES} == {s: FILES - before[s] for s in STAGES}
+    driver = start()
+    finish(driver)
+    ran = Counter(stage for _, stage, kind in driver.told() if kind == "split_started")
+    assert outcome(root) == expected
+    total = receipts(root)
+    assert {s: ran[s] for s in STAGES} == {s: total[s] - before[s] for s in STAGES}
     for stage in uncommitted:
-        assert result.manifests[stage]["resumed_splits"] == before[stage]
-    assert outcome(root) == undisturbed
-    assert receipts(root) == dict.fromkeys(STAGES, FILES)
+        (path,) = (root / stage).rglob("manifest.json")
+        assert json.loads(path.read_text())["resumed_splits"] == before[stage]
 
 
-@pytest.mark.parametrize(
-    ("where", "point"),
-    [*(("one", point) for point in CRASH_POINTS), *(("output", p) for p in ("shard-placed", "manifest-ready"))],
-)
-def test_driver_killed_at_a_commit_point(tmp_path, inputs, undisturbed, where, point):
+@pytest.mark.parametrize("point", CRASH_POINTS)
+@pytest.mark.parametrize("where", STAGES)
+def test_driver_killed_at_any_point_of_any_stage(tmp_path, start, inputs, undisturbed, soak, where, point):
     root = tmp_path / "killed"
     recipe = recipe_for(root, inputs)
-    if where == "output":
-        fdf.run(recipe, runner="serial", until="two")
-    assert drive(recipe, crash_at=f"{point}:{tmp_path}/once", runner="serial") == -signal.SIGKILL
-    resume_and_compare(root, recipe, undisturbed, runner="serial")
+    if where != "one":
+        finish(start(recipe, runner="serial", until=STAGES[STAGES.index(where) - 1]))
+    if point in IN_DRIVER:
+        # A stage that is committed passes the points of its commit again.
+        nth = STAGES.index(where) + 1
+    else:
+        nth = soak.dice(where, point).randint(1, undisturbed.splits(where))
+    killed = start(recipe, runner="serial", crash={point: nth})
+    assert_killed(killed)
+    assert killed.last_event().startswith(f"{where} ")
+    resume_and_compare(lambda: start(recipe, runner="serial"), root, undisturbed.first)
 
 
-@pytest.mark.parametrize("point", ["shard-placed", "receipt-written"])
-def test_worker_killed_at_a_commit_point_costs_no_run(tmp_path, inputs, undisturbed, point):
+@WORKERS
+def test_workers_killed_at_every_point_cost_no_run(tmp_path, start, inputs, undisturbed, soak, workers):
+    for number in range(soak.times(1, share=10)):
+        root = tmp_path / f"{number}"
+        dice = soak.dice(workers, number)
+        crash = {point: dice.randint(1, undisturbed.passages[point]) for point in IN_WORKER}
+        driver = start(recipe_for(root, inputs), crash=crash, runner="local", workers=workers)
+        finish(driver)
+        for point in IN_WORKER:
+            assert (tmp_path / f"{start.number}-{point}").stat().st_size >= crash[point]
+            soak.struck(f"worker at {point}")
+        died = [kind for _, _, kind in driver.told()].count("split_retried")
+        assert died == len(IN_WORKER)
+        assert outcome(root) == undisturbed.first
+        shutil.rmtree(root)
+
+
+@WORKERS
+def test_driver_of_workers_killed_at_every_point_of_its_own(tmp_path, start, inputs, undisturbed, soak, workers):
     root = tmp_path / "killed"
     recipe = recipe_for(root, inputs)
-    assert drive(recipe, crash_at=f"{point}:{tmp_path}/once", runner="local", workers=2) == 0
-    assert (tmp_path / "once").exists()
-    assert outcome(root) == undisturbed
-
-
-@pytest.mark.parametrize("workers", [1, 2, 4])
-def test_driver_of_workers_killed_at_random_moments_again_and_again(tmp_path, inputs, undisturbed, workers):
-    root = tmp_path / "killed"
-    recipe = recipe_for(root, inputs)
-    moments = random.Random(workers)
-    for last in (7, 22):  # a whole run has 41 events
-        drive(recipe, kill_at=moments.randint(2, last), runner="local", workers=workers)
-    resume_and_compare(root, recipe, undisturbed, runner="local", workers=workers)
-
-
-@pytest.mark.parametrize("workers", [2])
-def test_driver_of_workers_killed_before_the_manifest(tmp_path, inputs, undisturbed, workers):
-    root = tmp_path / "killed"
-    recipe = recipe_for(root, inputs)
-    assert drive(recipe, crash_at=f"manifest-ready:{tmp_path}/once", runner="local", workers=workers) == -signal.SIGKILL
+    for before, where in enumerate(STAGES):
+        for point in IN_DRIVER:
+            driver = start(recipe, crash={point: before + 1}, runner="local", workers=workers)
+            assert_killed(driver)
+            assert driver.last_event().startswith(f"{where} ")
+            soak.struck(f"driver at {point}")
+            assert_readable(root)
     # The runner may change in between.
-    resume_and_compare(root, recipe, undisturbed, runner="serial")
+    resume_and_compare(lambda: start(recipe, runner="serial"), root, undisturbed.first)
 
 
-def test_two_drivers_at_once_make_one_dataset(tmp_path, inputs, undisturbed):
-    root = tmp_path / "killed"
-    recipe = recipe_for(root, inputs)
-    arguments = [json.dumps(a) for a in (recipe, {"runner": "serial"}, 0)]
-    drivers = [
-        subprocess.Popen([sys.executable, "-c", DRIVER, *arguments], stderr=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    errors = [driver.communicate(timeout=60)[1] for driver in drivers]
-    assert any(driver.returncode == 0 for driver in drivers), errors
-    for driver, error in zip(drivers, errors, strict=True):
-        # The one that lost has the same result, or says that another writer was there.
-        assert driver.returncode == 0 or "OtherWriter" in error or "another driver" in error, error
-    assert outcome(root) == undisturbed
-    assert receipts(root) == dict.fromkeys(STAGES, FILES)
+@WORKERS
+def test_driver_killed_at_random_moments_again_and_again(tmp_path, start, inputs, undisturbed, soak, workers):
+    def run(root: Path) -> Driver:
+        return start(recipe_for(root, inputs), runner="local", workers=workers)
+
+    def settled(root: Path) -> None:
+        assert outcome(root) == undisturbed.first
+
+    like = undisturbed.drivers[workers]
+    soak.kill_drivers(run, tmp_path, times=soak.times(3), like=like, alive=assert_readable, settled=settled)
 
 
-def test_limit_takes_the_same_first_rows_with_any_number_of_workers(tmp_path, inputs, undisturbed):
-    fdf.run(recipe_for(tmp_path / "serial", inputs), runner="serial", run_id="serial", limit=77)
-    result = fdf.run(recipe_for(tmp_path / "local", inputs), runner="local", workers=3, run_id="local", limit=77)
-    assert result.manifests["one"]["counts"]["rows_in"] == 77
+def test_driver_in_one_process_killed_at_random_moments(tmp_path, start, inputs, undisturbed, soak):
+    def run(root: Path) -> Driver:
+        return start(recipe_for(root, inputs), runner="serial")
+
+    def settled(root: Path) -> None:
+        assert outcome(root) == undisturbed.first
+
+    like = undisturbed.drivers[0]
+    soak.kill_drivers(run, tmp_path, times=soak.times(8), like=like, alive=assert_readable, settled=settled)
+
+
+@WORKERS
+def test_workers_killed_at_random_moments_cost_no_run(tmp_path, start, inputs, undisturbed, soak, workers):
+    dice = soak.dice("workers", workers)
+    killed = number = 0
+    while killed < soak.times(3):
+        number += 1
+        root = tmp_path / f"{number}"
+        driver = start(recipe_for(root, inputs), runner="local", workers=workers)
+        of_this_run = 0
+        driver.wait_for("split_started")
+        # A split may lose five workers, no more.
+        while of_this_run < 4 and driver.wait(dice.uniform(0, undisturbed.work(workers) / 4)) is None:
+            if alive := driver.workers():
+                # The one that the others are forked from is spared: it is no worker.
+                forked = [p for p in alive if parent_of(p) in alive]
+                if forked and kill(dice.choice(forked)):
+                    killed, of_this_run = killed + 1, of_this_run + 1
+                    soak.struck(f"worker after {driver.last_event()}")
+        finish(driver)
+        assert outcome(root) == undisturbed.first
+        shutil.rmtree(root)
+
+
+def parent_of(pid: int) -> int | None:
+    try:
+        return psutil.Process(pid).ppid()
+    except psutil.Error:
+        return None
+
+
+def kill(pid: int) -> bool:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.fixture
+def update(tmp_path, start, inputs) -> Callable[[str], Path]:
+    """Give a function that lays out a finished dataset, to be updated: two files more, and a changed parameter."""
+
+    def lay_out(name: str) -> Path:
+        root = tmp_path / name
+        finish(start(recipe_for(root, inputs), runner="serial"))
+        return root
+
+    return lay_out
+
+
+@pytest.mark.parametrize("point", CRASH_POINTS)
+@pytest.mark.parametrize("where", ["one", "output"])
+def test_update_killed_at_any_point(tmp_path, start, inputs, undisturbed, soak, update, where, point):
+    root = update("killed")
+    recipe = recipe_for(root, inputs, changed=True)
+    if where == "output":
+        finish(start(recipe, runner="serial", until="two"))
+    nth = STAGES.index(where) + 1 if point in IN_DRIVER else 1
+    killed = start(recipe, runner="serial", crash={point: nth})
+    assert_killed(killed)
+    assert killed.last_event().startswith(f"{where} ")
+    assert_readable(root)
+    finish(start(recipe, runner="serial"))
+    assert outcome(root) == undisturbed.updated
+
+
+def test_update_killed_at_random_moments(tmp_path, start, inputs, undisturbed, soak, update):
+    def run(root: Path) -> Driver:
+        if not root.exists():
+            update(root.name)
+        return start(recipe_for(root, inputs, changed=True), runner="local", workers=2)
+
+    def settled(root: Path) -> None:
+        assert outcome(root) == undisturbed.updated
+
+    like = undisturbed.drivers[2]
+    soak.kill_drivers(run, tmp_path, times=soak.times(4), like=like, alive=assert_readable, settled=settled)
+
+
+@pytest.mark.parametrize("runner", ["serial", "local"])
+def test_two_drivers_at_once_make_one_dataset(tmp_path, start, inputs, undisturbed, soak, runner):
+    seconds = undisturbed.drivers[2 if runner == "local" else 0].seconds
+    options = {"workers": 2} if runner == "local" else {}
+    for number in range(soak.times(2, share=4)):
+        root = tmp_path / f"{number}"
+        recipe = recipe_for(root, inputs)
+        offset = soak.dice("two", runner, number).uniform(0, seconds)
+        first = start(recipe, runner=runner, **options)
+        first.wait(offset)
+        second = start(recipe, runner="serial")
+        # Who loses has the same result, or says that another writer was there.
+        codes = first.wait(), second.wait()
+        assert codes in {(0, 0), (0, 5), (5, 0)}, (offset, first.errors(), second.errors())
+        first.wait_for_workers()
+        soak.struck(f"two drivers {codes}")
+        assert outcome(root) == undisturbed.first
+        shutil.rmtree(root)
+
+
+def test_two_drivers_with_different_recipes_leave_the_dataset_of_one(tmp_path, start, inputs, undisturbed, soak):
+    for number in range(soak.times(2, share=4)):
+        root = tmp_path / f"{number}"
+        dice = soak.dice("rivals", number)
+        first = start(recipe_for(root, inputs), runner="serial")
+        first.wait(dice.uniform(0, undisturbed.drivers[0].seconds))
+        second = start(recipe_for(root, inputs, changed=True), runner="serial")
+        codes = first.wait(), second.wait()
+        assert codes in {(0, 0), (0, 5), (5, 0)}, (first.errors(), second.errors())
+        soak.struck(f"two recipes {codes}")
+        assert_readable(root)
+        # Whoever comes last has it all.
+        finish(start(recipe_for(root, inputs, changed=True), runner="serial"))
+        assert outcome(root) == undisturbed.updated
+        shutil.rmtree(root)
+
+
+def test_limit_takes_the_same_first_rows_with_any_number_of_workers(tmp_path, inputs, monkeypatch):
+    monkeypatch.setenv("FDF_HOME", str(tmp_path / "home"))
+    limit = 2 * ROWS + 77
+    fdf.run(recipe_for(tmp_path / "serial", inputs), runner="serial", run_id="serial", limit=limit)
+    result = fdf.run(recipe_for(tmp_path / "local", inputs), runner="local", workers=3, run_id="local", limit=limit)
+    assert result.manifests["one"]["counts"]["rows_in"] == limit
     assert outcome(tmp_path / "local") == outcome(tmp_path / "serial")

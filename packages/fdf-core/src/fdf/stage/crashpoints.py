@@ -20,7 +20,9 @@ CrashPoint = Literal[
 ]
 CRASH_POINTS: tuple[str, ...] = get_args(CrashPoint)
 VARIABLE = "FDF_TEST_CRASH_AT"
-"""``<point>``, or ``<point>:<file>``: then only the process that can create the file dies, so that it happens once."""
+"""``<point>``, or ``<point>:<file>``: then only the first process that gets there dies; with ``#<n>`` behind the file
+the nth, and with ``#0`` none, so that the file, which grows by a byte each time, tells how often. Several are joined by
+commas."""
 
 
 def reach(point: CrashPoint) -> None:
@@ -28,12 +30,21 @@ def reach(point: CrashPoint) -> None:
     asked = os.environ.get(VARIABLE)
     if asked is None:
         return
-    name, _, once = asked.partition(":")
-    if name != point:
-        return
-    if once:
-        try:
-            os.close(os.open(once, os.O_CREAT | os.O_EXCL))
-        except FileExistsError:
-            return
-    os.kill(os.getpid(), signal.SIGKILL)
+    for one in asked.split(","):
+        name, _, counter = one.partition(":")
+        if name != point:
+            continue
+        path, _, number = counter.partition("#")
+        if not path or _passed(path) == int(number or 1):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _passed(path: str) -> int:
+    """Count this passage, and return its number among those of all processes."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        os.write(handle, b".")
+        # Appending is atomic, and leaves the position behind this process's own byte.
+        return os.lseek(handle, 0, os.SEEK_CUR)
+    finally:
+        os.close(handle)
