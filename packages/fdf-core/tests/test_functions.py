@@ -12,7 +12,7 @@ import fdf
 from fdf.errors import RecipeError, StageFailed
 from fdf.fingerprint import sha256_hex
 from fdf.functions import load_operator
-from fdf.operator import Filter
+from fdf.operator import Expansion, Filter
 
 ROWS = pa.record_batch({"text": ["long enough", "no", None], "n": [1, 2, 3]})
 
@@ -134,7 +134,7 @@ def test_answer_that_is_no_mask_is_told(answer, says):
     def judge(batch):
         return answer(batch)
 
-    with pytest.raises(TypeError, match=says):
+    with pytest.raises(StageFailed, match=says):
         judge().verdict(ROWS)
 
 
@@ -143,7 +143,7 @@ def test_score_of_other_columns_than_declared_is_told():
     def lopsided(batch):
         return {"a": batch["n"]}
 
-    with pytest.raises(TypeError, match="the columns a, b"):
+    with pytest.raises(StageFailed, match="the columns a, b"):
         lopsided().score(ROWS)
 
 
@@ -221,3 +221,48 @@ def test_file_that_does_not_load_is_told_with_its_error(tmp_path):
     with pytest.raises(RecipeError, match="ModuleNotFoundError: No module named 'a_module_that_is_nowhere'"):
         load_operator(broken, "x")
     assert not [name for name in sys.modules if sha256_hex(str(broken))[:8] in name]
+
+
+def run_over_texts(step, tmp_path, monkeypatch):
+    monkeypatch.setenv("FDF_HOME", str(tmp_path / "home"))
+    rows = [{"text": t} for t in ("a", "bb", "ccc", "dddd")]
+    return fdf.run(fdf.Pipeline("texts").read(rows).stage("s", [step]), runner="serial")
+
+
+def test_answer_of_the_wrong_length_stops_the_run_and_is_not_halved_until_it_fits(tmp_path, monkeypatch):
+    @fdf.score(writes={"n": "int64"})
+    def lazy(batch):
+        return {"n": pa.array([1])}
+
+    with pytest.raises(StageFailed, match="1 values"):
+        run_over_texts(lazy(), tmp_path, monkeypatch)
+
+
+def test_row_function_with_one_bad_answer_costs_one_row(tmp_path, monkeypatch):
+    @fdf.filter(rows=True)
+    def judge(row):
+        return "yes" if row["text"] == "bb" else True
+
+    told = run_over_texts(judge(), tmp_path, monkeypatch).manifest["counts"]
+    assert (told["rows_out"], told["rows_quarantined"]) == (3, 1)
+
+
+def test_generator_function_makes_rows_with_other_values_in_columns_of_their_parent(tmp_path, monkeypatch):
+    @fdf.generator(reads=("text",), writes={"text": "string"}, expands=True)
+    def letters(batch):
+        parts = [(letter, row) for row, text in enumerate(batch["text"].to_pylist()) for letter in text[1:]]
+        rows = pa.record_batch({"text": pa.array([p[0] for p in parts])})
+        return Expansion(rows, pa.array([p[1] for p in parts]))
+
+    result = run_over_texts(letters(), tmp_path, monkeypatch)
+    assert result.to_arrow()["text"].to_pylist() == ["b", "c", "c", "d", "d", "d"]
+    assert (result.manifest["counts"]["rows_generated"], result.manifest["counts"]["rows_expanded"]) == (6, 4)
+
+
+def test_function_made_on_the_spot_can_be_used_again_after_a_run(tmp_path, monkeypatch):
+    @fdf.filter(reads=("text",))
+    def is_long(batch, *, least: int = 2):
+        return pc.greater_equal(pc.utf8_length(batch["text"]), least)
+
+    for least, kept in ((2, 3), (3, 2)):
+        assert run_over_texts(is_long(least=least), tmp_path, monkeypatch).manifest["counts"]["rows_out"] == kept

@@ -96,9 +96,15 @@ def generator(
     reads: Sequence[str] | None = None,
     writes: Types | None = None,
     rows: bool = False,
+    expands: bool = False,
 ) -> Any:
-    """Make a function that returns generated columns a generator; without `writes` it returns an `Expansion`."""
-    return _decorate(function, kind="generator", reads=reads, writes=writes, rows=rows)
+    """Make a function that returns generated columns a generator; or, with `expands=True`, one that returns new rows
+    as an `Expansion`.
+
+    `writes` then names the columns of the new rows, which may be columns that the parents have; the others they
+    inherit. Without `writes` new rows inherit every column.
+    """
+    return _decorate(function, kind="generator", reads=reads, writes=writes, rows=rows, expands=expands)
 
 
 def _decorate(function: Callable[..., Any] | None, *, kind: str, **declared: Any) -> Any:

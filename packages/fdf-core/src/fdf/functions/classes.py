@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fdf.columnstats import ColumnsState
-from fdf.errors import Problem, RecipeError
+from fdf.errors import Problem, RecipeError, StageFailed
 from fdf.fingerprint import sha256_hex
 from fdf.operator import Columns, Evaluator, Expansion, Filter, Generator, Operator, Refiner, Score
 from fdf.schema import is_internal
@@ -74,6 +74,8 @@ class FunctionOperator(Operator):
         answer = self.answer(batch)
         if self.about.rows and len(types) > 1:
             answer = {n: [None if row is None else row[n] for row in answer] for n in types}
+        elif isinstance(answer, Expansion):
+            raise self._unfit("an Expansion", "columns; `@fdf.generator(expands=True, ...)` is for new rows")
         elif not isinstance(answer, Mapping):
             if len(types) != 1:
                 raise self._unfit(f"one {type(answer).__name__}", f"a dict of the columns {', '.join(types)}")
@@ -92,8 +94,16 @@ class FunctionOperator(Operator):
             raise self._unfit(f"{len(array)} values", f"one for each of the {rows} rows")
         return array
 
-    def _unfit(self, got: str, wanted: str) -> TypeError:
-        return TypeError(f"the {self.kind} function `{self.about.name}` returned {got}; it has to return {wanted}")
+    def _unfit(self, got: str, wanted: str) -> Exception:
+        """Return the error of an answer that does not fit. What a row function says of one row may be that row's fault;
+        an answer of the wrong shape to a batch is the function's, and must not be looked for by halving: half a batch
+        may happen to have the length that was returned."""
+        told = f"the {self.kind} function `{self.about.name}` returned {got}; it has to return {wanted}"
+        if self.about.rows:
+            return TypeError(told)
+        return StageFailed(
+            Problem(code="FDF421", message=told, help="mend the function, then run the same command again")
+        )
 
 
 class _ScoreFunction(FunctionOperator, Score):
@@ -132,7 +142,7 @@ class _GeneratorFunction(FunctionOperator, Generator):
             return self.columns(batch)
         answer = self.answer(batch)
         if not isinstance(answer, Expansion):
-            raise self._unfit(f"a {type(answer).__name__}", "an Expansion, as it declares no columns in `writes`")
+            raise self._unfit(f"a {type(answer).__name__}", "an Expansion, or to name the columns it adds in `writes`")
         return answer
 
 
@@ -167,6 +177,7 @@ def operator_class(
     writes: Mapping[str, Any] | Sequence[str] | None = None,
     reason: str | Sequence[str] | None = None,
     rows: bool = False,
+    expands: bool = False,
 ) -> type[Operator]:
     """Return the operator class that this function makes. Raises RecipeError (FDF233) where it cannot be one."""
     name = getattr(function, "__name__", "function")
@@ -186,7 +197,7 @@ def operator_class(
         "about": about,
         "version": _version(function),
         "reasons": told,
-        "expands": kind == "generator" and writes is None,
+        "expands": kind == "generator" and (expands or writes is None),
     }
     return dataclasses.make_dataclass(
         name, parameters, bases=(_BASES[kind],), namespace=namespace, frozen=True, kw_only=True

@@ -6,6 +6,8 @@ worker unpickles it and sets its operators up once, however many tasks it runs.
 
 from __future__ import annotations
 
+import dataclasses
+import io
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -32,13 +34,27 @@ class StageRef:
     @classmethod
     def of(cls, job: StageJob) -> StageRef:
         """Pickle a job by value, so that operators defined in a notebook or a script reach the workers too."""
-        payload = cloudpickle.dumps(job)
+        payload = _by_value(job)
         return cls(name=job.stage, digest=sha256_hex(payload), payload=payload)
 
     def load(self) -> StageJob:
         """Return the job."""
         job: Any = cloudpickle.loads(self.payload)
         return job  # type: ignore[no-any-return]
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """Keeps `dataclasses.MISSING` the one object that it is. Copied, it makes every parameter of a class that travels
+    by value look as if it had a default; and loading such a class changes the original in this process too."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        return "MISSING" if obj is dataclasses.MISSING else super().reducer_override(obj)
+
+
+def _by_value(job: StageJob) -> bytes:
+    with io.BytesIO() as file:
+        _Pickler(file).dump(job)
+        return file.getvalue()
 
 
 @dataclass(frozen=True, kw_only=True)
