@@ -155,6 +155,24 @@ class TestNaming:
         with pytest.raises(PlanError, match=r"`contnet`.*\n.*did you mean `content`"):
             resolve_columns(pa.schema([("content", pa.string())]), {"text": "contnet"})
 
+    def test_columns_of_an_earlier_run_are_left_out_and_can_be_kept_under_another_name(self):
+        schema = pa.schema([("text", pa.string()), ("__fdf__/id", pa.string())])
+        naming = resolve_columns(schema, None)
+        assert naming.pairs == (("text", "text"),)
+        assert "earlier run" in naming.notes[0]
+        assert resolve_columns(schema, {"old": "__fdf__/id"}).pairs == (("old", "__fdf__/id"),)
+        with pytest.raises(PlanError, match="FDF's own"):
+            resolve_columns(schema, {"__fdf__/id": "text"})
+
+    def test_two_columns_of_one_name_make_a_bad_file_that_is_named(self, tmp_path):
+        twice = pa.table([pa.array(["a"]), pa.array(["b"])], names=["text", "text"])
+        pq.write_table(twice, tmp_path / "b.parquet")
+        with pytest.raises(BadFile, match=r"b\.parquet.*`text`"):
+            ParquetSource(path=str(tmp_path)).physical_schema()
+        pq.write_table(pa.table({"text": ["c"]}), tmp_path / "a.parquet")
+        skipping = ParquetSource(path=str(tmp_path), on_bad_file="skip")
+        assert skipping.physical_schema() == pa.schema([("text", pa.string())])
+
     def test_unknown_type_is_a_plan_error_that_names_the_column(self, tmp_path):
         (tmp_path / "a.jsonl").write_text("{}")
         with pytest.raises(PlanError, match=r"column `a`.*int46.*did you mean `int64`"):
@@ -489,6 +507,24 @@ class TestArrowAndMemory:
 
         rows = datasets.Dataset.from_dict({"a": list(range(10))}).select([7, 3])
         assert everything(MemorySource.of(rows, folder=tmp_path))[0] == [{"a": 7}, {"a": 3}]
+
+    def test_dicts_give_every_column_that_any_of_them_has(self, tmp_path):
+        rows = [{"a": 1}, {"b": "x"}, {"a": 2, "c": True}]
+        assert everything(MemorySource.of(rows, folder=tmp_path))[0] == [
+            {"a": 1, "b": None, "c": None},
+            {"a": None, "b": "x", "c": None},
+            {"a": 2, "b": None, "c": True},
+        ]
+
+    def test_dicts_of_conflicting_types_are_a_plan_error_that_names_the_column(self, tmp_path):
+        with pytest.raises(PlanError, match="`text`"):
+            MemorySource.of([{"text": "a"}, {"text": 3}], folder=tmp_path)
+
+    def test_maps_are_read_and_weigh_what_they_hold(self, tmp_path):
+        table = pa.table({"m": pa.array([[("k", 1)], [("k" * 500, 2)]], pa.map_(pa.string(), pa.int64()))})
+        pq.write_table(table, tmp_path / "a.parquet")
+        rows, rejects = everything(ParquetSource(path=str(tmp_path), max_row_bytes=400))
+        assert (rows, len(rejects)) == ([{"m": [("k", 1)]}], 1)
 
     def test_rows_of_another_kind_are_a_plan_error(self, tmp_path):
         with pytest.raises(PlanError, match=r"builtins\.int"):

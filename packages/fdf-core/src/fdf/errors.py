@@ -10,7 +10,7 @@ plan, 4xx a running stage, 5xx the environment, 6xx other writers, 9xx FDF itsel
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 
@@ -118,6 +118,12 @@ class BadFile(StageFailed):
     """An input file cannot be read as what it should be."""
 
     default_code = "FDF410"
+
+    def of(self, uri: str) -> BadFile:
+        """Return the error with the file's name in it, where it was raised without knowing that."""
+        if any(uri in p.message for p in self.problems):
+            return self
+        return BadFile(*(replace(p, message=f"{uri}: {p.message}") for p in self.problems))
 
 
 class MissingDependency(FdfError):

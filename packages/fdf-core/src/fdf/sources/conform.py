@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fdf.errors import PlanError
+from fdf.errors import BadFile, PlanError
 from fdf.schema import decoded, row_bytes
 from fdf.sources.base import Reject, SourceBatch
 
@@ -36,6 +36,7 @@ def conform(
     bad: dict[int, str] = {}
     columns: list[pa.Array] = []
     present = set(batch.schema.names)
+    distinct_columns(batch.schema)
     for field in schema:
         if field.name not in present:
             columns.append(pa.nulls(rows, field.type))
@@ -56,6 +57,16 @@ def conform(
     mask = pa.array(kept)
     kept_rows = out.filter(mask) if len(schema) else out.slice(0, int(kept.sum()))
     return SourceBatch(kept_rows, positions.filter(mask), rejects + more, extra)
+
+
+def distinct_columns(schema: pa.Schema) -> None:
+    """Raise BadFile where two columns of a file share a name, so that the name does not say which is meant."""
+    names = schema.names
+    if len(set(names)) != len(names):
+        twice = sorted({n for n in names if names.count(n) > 1})
+        raise BadFile(
+            f"it has more than one column `{'`, `'.join(twice)}`", help="write the file with distinct column names"
+        )
 
 
 def in_batches(batch: pa.RecordBatch, positions: pa.Array) -> Iterator[tuple[pa.RecordBatch, pa.Array]]:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from fdf.errors import BadFile, PlanError
 from fdf.schema import plain_schema
 from fdf.sources.base import InputFile, Slice, Source, Split
-from fdf.sources.conform import unify
+from fdf.sources.conform import distinct_columns, unify
 from fdf.sources.listing import list_files
 from fdf.sources.naming import declared_schema
 from fdf.storage.retry import retrying
@@ -67,9 +67,10 @@ class FileSource(Source):
         for file in self.files()[:SAMPLE_FILES]:
             try:
                 schema = plain_schema(retrying(partial(self.file_schema, file), what=file.uri))
-            except BadFile:
+                distinct_columns(schema)
+            except BadFile as error:
                 if self.on_bad_file == "fail":
-                    raise
+                    raise error.of(file.uri) from error
                 continue
             # A declared column keeps its place and cannot be in conflict with itself.
             kept = [pa.field(f.name, declared.get(f.name, f.type)) for f in schema]

@@ -53,7 +53,7 @@ def _as_arrow(rows: Any) -> tuple[pa.Schema, Iterable[pa.RecordBatch]]:
         return rows.schema, [rows]
     if isinstance(rows, pa.RecordBatchReader):
         return rows.schema, rows
-    if type(rows).__module__.split(".", 1)[0] == "datasets" and hasattr(rows, "with_format"):
+    if type(rows).__module__.split(".", 1)[0] == "datasets" and hasattr(rows, "iter"):
         tables = rows.with_format("arrow").iter(batch_size=1000)
         return rows.features.arrow_schema, (batch for table in tables for batch in table.to_batches())
     if hasattr(rows, "collect") and not hasattr(rows, "__arrow_c_stream__"):
@@ -62,11 +62,26 @@ def _as_arrow(rows: Any) -> tuple[pa.Schema, Iterable[pa.RecordBatch]]:
         reader = pa.RecordBatchReader.from_stream(rows)
         return reader.schema, reader
     if isinstance(rows, list) and all(isinstance(row, dict) for row in rows):
-        return _as_arrow(pa.Table.from_pylist(rows))
+        return _as_arrow(_from_dicts(rows))
     raise PlanError(
         f"rows of type {type(rows).__module__}.{type(rows).__qualname__} cannot be read",
-        help="give an Arrow table, a Polars frame, a datasets.Dataset or a list of dicts",
+        help="give an Arrow table, a Polars frame, a datasets.Dataset (one split) or a list of dicts",
     )
+
+
+def _from_dicts(rows: list[dict[str, Any]]) -> pa.Table:
+    """Return the table with every key that any row has: Arrow by itself takes those of the first row."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    columns = []
+    for name in names:
+        try:
+            columns.append(pa.array([row.get(name) for row in rows]))
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise PlanError(
+                f"the values of `{name}` do not share one type: {error}",
+                help="give every row the same type there, or an Arrow table with a schema",
+            ) from error
+    return pa.table(columns, names=names)
 
 
 def _spool(schema: pa.Schema, batches: Iterable[pa.RecordBatch], folder: Path) -> Path:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from fdf.errors import PlanError, did_you_mean
+from fdf.schema import PREFIX, is_internal
 from fdf.typename import parse_type
 
 ALIASES: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -28,11 +29,17 @@ def resolve_columns(physical: pa.Schema, columns: dict[str, str] | None) -> Nami
     """Return the columns to read under the names that the recipe sees.
 
     With `columns` (new: old) only these are read. Without it all are, and an alias takes a well-known name where
-    that is absent. Raises PlanError for an old name that is not there.
+    that is absent; what FDF itself wrote of an earlier run's rows is left out, as rows get it anew. Raises PlanError
+    for an old name that is not there, or a new one that is FDF's own.
     """
     names = list(physical.names)
     if columns is not None:
         for new, old in columns.items():
+            if is_internal(new):
+                raise PlanError(
+                    f"`columns` gives the name `{new}`, which is FDF's own",
+                    help=f"choose a name that does not start with `{PREFIX}`",
+                )
             if old not in names:
                 raise PlanError(
                     f"`columns` asks for `{old}` (as `{new}`), which the input does not have",
@@ -41,6 +48,9 @@ def resolve_columns(physical: pa.Schema, columns: dict[str, str] | None) -> Nami
         return Naming(tuple(columns.items()))
     renamed: dict[str, str] = {}
     notes = []
+    if any(is_internal(n) for n in names):
+        names = [n for n in names if not is_internal(n)]
+        notes.append(f"the columns `{PREFIX}*` of an earlier run are left out; `columns:` keeps one under another name")
     for target, aliases in ALIASES:
         present = [a for a in aliases if a in names]
         if target in names or not present:

@@ -107,7 +107,7 @@ def _unless_bad(batches: Iterator[SourceBatch], source: Source, count: InputCoun
         yield from batches
     except BadFile as error:
         if source.on_bad_file == "fail":
-            raise
+            raise error.of(count.uri) from error
         count.error = error.problems[0].message
 
 
