@@ -246,3 +246,12 @@ def test_verify_and_trace_read_s3(fdf, recipe, s3):
     assert broken.exit_code == 1
     assert f"{s3}/clean/{shard} has sha256" in broken.stdout
     assert manifest == f"{s3}/clean/manifest.json"
+
+
+def test_a_run_with_relative_paths_is_verified_from_any_directory(fdf, recipe, tmp_path, monkeypatch):
+    run = fdf("run", recipe, "--set", "output.path=here", "--runner", "serial", "--json")
+    run_id = json.loads(run.stdout.splitlines()[-1])["run_id"]
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    done = fdf("verify", run_id)
+    assert (done.exit_code, "output: ok" in done.stdout) == (0, True), done.output

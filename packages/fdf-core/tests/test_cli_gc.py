@@ -90,7 +90,7 @@ def test_json_names_every_file_with_its_place(fdf, leftovers, run_id, home, tmp_
     assert (said["deleted"], said["grace_hours"], said["files"], said["bytes"]) == (False, 24.0, 3, 15)
     assert [(Path(p["root"]), p["stage"], [f["path"] for f in p["files"]]) for p in said["places"]] == [
         (home / "runs" / run_id / "clean", "clean", [f"data/{SHARD}"]),
-        (Path("out"), "output", [SHARD]),
+        (tmp_path / "out", "output", [SHARD]),
         (home, None, ["crashes/crash-20260101-120000-77.txt"]),
     ]
 

@@ -64,3 +64,22 @@ def test_an_evaluator_may_only_write_evaluations(recipe: dict[str, Any], tmp_pat
     with pytest.raises(fdf.FdfError, match=r"FDF314.*`length`"):
         fdf.run(recipe, runner="serial")
     assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"when": "unneeded"}, "FDF224"),
+        ({"op": "ThresholdFilter", "kind": "filter", "params": {"field": "unneeded", "ge": 1}}, "FDF225"),
+    ],
+)
+def test_what_does_not_fit_the_columns_is_told_by_the_plan_with_its_place(
+    recipe: dict[str, Any], tmp_path: Path, changes: dict[str, Any], code: str
+) -> None:
+    recipe["stages"][0]["operators"][0] |= changes
+    path = tmp_path / "recipe.yaml"
+    path.write_text(json.dumps(recipe))
+    with pytest.raises(fdf.FdfError, match=code) as caught:
+        fdf.run(path, runner="serial")
+    assert caught.value.problems[0].place is not None
+    assert not (tmp_path / "home" / "runs").exists()

@@ -7,6 +7,7 @@ which input columns are needed at all.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -77,9 +78,11 @@ def _resolve(use: OperatorUse, schema: pa.Schema, owners: dict[str, str], proble
         if missing:
             problems += [_missing_column(use, c, schema) for c in missing]
             return None
+        if when:
+            when.check(schema)
         declared = dict(use.operator.writes(schema))
     except FdfError as error:
-        problems += error.problems
+        problems += [p if p.place else replace(p, place=use.place) for p in error.problems]
         return None
     writes = {k: v for k, v in declared.items() if use.write_fields is None or k in use.write_fields}
     found = [_not_written(use, n, declared) for n in use.write_fields or () if n not in declared]

@@ -28,7 +28,7 @@ class RunRecord:
     status: str = "running"
     generation: int = 0
     stages: dict[str, str] = field(default_factory=dict)
-    """The root of each stage that was planned."""
+    """The root of each stage that was planned; local ones absolute, as the record is read from any directory."""
     fingerprints: dict[str, str] = field(default_factory=dict)
     """The fingerprint of each: it names the receipts that an unfinished run resumes from."""
     committed: dict[str, str] = field(default_factory=dict)
@@ -77,7 +77,7 @@ def begin(plan: Plan, *, runner: str) -> RunRecord:
         config_hash=recipe.config_hash,
         recipe_path=str(recipe.path) if recipe.path else None,
         generation=0 if old is None else old.generation + (old.status == "finished"),
-        stages={s.name: s.root for s in plan.stages},
+        stages={s.name: _anywhere(s.root) for s in plan.stages},
         fingerprints={s.name: s.fingerprint for s in plan.stages},
         started_at=now(),
         runner=runner,
@@ -91,6 +91,10 @@ def begin(plan: Plan, *, runner: str) -> RunRecord:
             f"the run's record cannot be written to {plan.run_dir}: {error}", help="set FDF_HOME to a writable folder"
         ) from error
     return record
+
+
+def _anywhere(root: str) -> str:
+    return root if "://" in root else str(Path(root).absolute())
 
 
 def pin(plan: Plan) -> None:
