@@ -105,6 +105,8 @@ class Undisturbed:
     updated: dict[str, str] = field(default_factory=dict)
     passages: dict[str, int] = field(default_factory=dict)
     drivers: dict[int, Driver] = field(default_factory=dict)
+    root: Path = Path()
+    """Where the first of these left its files."""
 
     def splits(self, stage: str) -> int:
         """Return how many splits a stage has."""
@@ -133,7 +135,7 @@ def undisturbed(tmp_path_factory, inputs) -> Undisturbed:
             assert driver.wait() == 0, driver.errors()
             known.drivers[options.get("workers", 0)] = driver
             if not known.first:
-                known.first = outcome(root)
+                known.first, known.root = outcome(root), root
                 known.passages = {p: (place / p).stat().st_size for p in CRASH_POINTS}
             assert outcome(root) == known.first
         fdf.run(recipe_for(root, inputs, changed=True), runner="serial")
@@ -293,13 +295,11 @@ def kill(pid: int) -> bool:
 
 
 @pytest.fixture
-def update(tmp_path, start, inputs) -> Callable[[str], Path]:
+def update(tmp_path, undisturbed) -> Callable[[str], Path]:
     """Give a function that lays out a finished dataset, to be updated: two files more, and a changed parameter."""
 
     def lay_out(name: str) -> Path:
-        root = tmp_path / name
-        finish(start(recipe_for(root, inputs), runner="serial"))
-        return root
+        return Path(shutil.copytree(undisturbed.root, tmp_path / name))
 
     return lay_out
 
