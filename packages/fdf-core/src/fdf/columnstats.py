@@ -19,6 +19,7 @@ from fdf.sketch import Registers, estimate, sketch
 
 MAX_STATE = 64 << 10
 MAX_COLUMNS = 40
+STATISTICS = ("null_rate", "nan_rate", "distinct", "min", "max", "mean")
 # The most that a column needs beside its registers: an exact sum over the whole range of doubles, and its names.
 _HEADER = 900
 _FINEST = 12

@@ -137,6 +137,10 @@ class Evaluator(Operator):
     def merge(self, a: bytes, b: bytes) -> bytes:
         """Fold two contributions, `a` before `b`; at most 64 KiB."""
 
+    def metrics(self, schema: pa.Schema) -> tuple[str, ...] | None:
+        """Return the metrics that `require:` may name on this input, or None where only the data can tell."""
+        return None
+
     @abstractmethod
     def report(self, state: bytes) -> dict[str, Any]:
         """Return the verdict on the dataset as JSON values; nested keys are joined by dots in `require:`."""

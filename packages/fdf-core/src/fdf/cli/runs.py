@@ -53,6 +53,7 @@ def show_run(*, run_id: str, dropped: int, as_json: bool) -> None:
     from fdf.report.committed import find_run, stages_of
     from fdf.report.dropped import dropped_examples
     from fdf.report.funnel import funnel
+    from fdf.stage.manifest import remarks
 
     record = find_run(run_id)
     stages = stages_of(record)
@@ -65,12 +66,14 @@ def show_run(*, run_id: str, dropped: int, as_json: bool) -> None:
                 "manifests": {stage.name: stage.manifest_uri for stage in there},
                 "funnel": [line.to_json() for stage in there for line in funnel(stage.manifest)],
                 "dropped_examples": [row.to_json() for row in examples],
+                "remarks": [remark for stage in there for remark in remarks(stage.manifest)],
                 "gates_failed": [gate for stage in there for gate in stage.manifest["gates_failed"]],
             }
         )
         return
     say(f"run {record.run_id}: {record.status}{f' ({record.error})' if record.error else ''}")
     show(funnel_table(stage.manifest for stage in there))
+    show(*(f"{done.name}: {remark}" for done in there for remark in remarks(done.manifest)))
     if dropped:
         show("", f"Dropped, {len(examples)} of {sum(s.manifest['counts']['rows_dropped'] for s in there):,} rows")
         show(*(f"  {line}" for line in dropped_lines(examples)))

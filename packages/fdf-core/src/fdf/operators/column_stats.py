@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from fdf.columnstats import MAX_COLUMNS, ColumnsState
+from fdf.columnstats import MAX_COLUMNS, STATISTICS, ColumnsState
 from fdf.errors import PlanError, Problem
 from fdf.operator import Evaluator
 from fdf.schema import is_internal
@@ -40,6 +40,10 @@ class ColumnStats(Evaluator):
                 )
             )
         return names
+
+    def metrics(self, schema: pa.Schema) -> tuple[str, ...]:
+        """Return `rows`, and each statistic of each column; some may have no value on the data at hand."""
+        return ("rows", *(f"{statistic}.{name}" for statistic in STATISTICS for name in self.reads(schema)))
 
     def state(self, batch: pa.RecordBatch) -> bytes:
         """Return what these rows contribute, 64 KiB at most."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from fdf.errors import FdfError, PlanError, Problem, did_you_mean
+from fdf.operator import Evaluator
 from fdf.plan.job import Step
 from fdf.predicate import Predicate
 from fdf.schema import ID, is_internal
@@ -91,6 +92,7 @@ def _resolve(use: OperatorUse, schema: pa.Schema, owners: dict[str, str], proble
         found += [_not_an_evaluation(use, n) for n in writes if not n.startswith(EVALUATIONS)]
     if use.kind != "refiner" and not getattr(use.operator, "expands", False):
         found += [_claimed_twice(use, n, owners.get(n)) for n in writes if n in schema.names]
+    found += _unknown_metrics(use, schema)
     if found:
         problems += found
         return None
@@ -118,6 +120,24 @@ def _reserved(use: OperatorUse, name: str) -> Problem:
         place=use.place,
         help="names that start with `__fdf__/` are reserved",
     )
+
+
+def _unknown_metrics(use: OperatorUse, schema: pa.Schema) -> list[Problem]:
+    operator = use.operator
+    known = operator.metrics(schema) if isinstance(operator, Evaluator) and use.require else None
+    if known is None:
+        return []
+    return [
+        Problem(
+            code="FDF315",
+            message=f"`require` of `{use.id}` names the metric `{gate.metric}`, which {use.op} does not report here",
+            place=use.place,
+            hint=did_you_mean(gate.metric, known),
+            help=f"it reports: {', '.join(known[:12])}{', ...' if len(known) > 12 else ''}",
+        )
+        for gate in use.require
+        if gate.metric not in known
+    ]
 
 
 def _not_an_evaluation(use: OperatorUse, name: str) -> Problem:

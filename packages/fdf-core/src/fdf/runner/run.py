@@ -23,6 +23,7 @@ from fdf.runner.result import RunResult, StageResult
 from fdf.stage.budget import Watch
 from fdf.stage.directory import StageDirectory, check_writable
 from fdf.stage.events import CancelToken, Emit, Event
+from fdf.stage.manifest import remarks
 from fdf.stage.manifest_file import read_manifest
 from fdf.stage.shard_file import FileEntry
 from fdf.stage.tasks import stage_tasks
@@ -176,6 +177,8 @@ class _Run:
             self._record.save(self._plan.run_dir)
         data = {k: manifest[k] for k in ("id", "counts", "gates_failed")}
         self._emit(Event(kind="stage_committed", stage=stage.name, data=data))
+        for message in remarks(manifest):
+            self._emit(Event(kind="warning", stage=stage.name, data={"message": message}))
         self._hooks.call("fdf_stage_committed", run_id=run_id, stage=stage.name, manifest=manifest)
         return manifest
 

@@ -212,6 +212,28 @@ def operator_sources(stage: StagePlan) -> dict[str, str]:
     return found
 
 
+def remarks(manifest: Mapping[str, Any]) -> list[str]:
+    """Return what a person must not miss in a committed stage: files left out, and that nothing at all came through."""
+    found = []
+    skipped = [i for i in manifest["inputs"] if i.get("error")]
+    if skipped:
+        first = skipped[0]
+        found.append(
+            f"{len(skipped)} of {len(manifest['inputs'])} inputs could not be read (to their end) and were skipped, "
+            f"such as {first['uri']}: {first['error']}"
+        )
+    counts = manifest["counts"]
+    if counts["rows_in"] and counts["rows_quarantined"] == counts["rows_in"]:
+        found.append(
+            f"all {counts['rows_in']} rows of stage `{manifest['stage']}` failed: they are in quarantine, which "
+            "`min_errors` allows for so few"
+        )
+    extra = sorted({name for i in manifest["inputs"] for name in i.get("extra_columns") or ()})
+    if extra:
+        found.append(f"columns that the first files do not have were left out: {', '.join(extra)}")
+    return found
+
+
 def manifest_files(manifest: dict[str, Any]) -> set[str]:
     """Return every file that a manifest names."""
     return {f["path"] for part in ("outputs", "dropped", "quarantine") for f in manifest[part]}
