@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import fdf
 from fdf.errors import BadFile, PlanError
 from fdf.sources.arrow import ArrowSource
 from fdf.sources.base import InputFile
@@ -524,7 +525,33 @@ class TestArrowAndMemory:
         table = pa.table({"m": pa.array([[("k", 1)], [("k" * 500, 2)]], pa.map_(pa.string(), pa.int64()))})
         pq.write_table(table, tmp_path / "a.parquet")
         rows, rejects = everything(ParquetSource(path=str(tmp_path), max_row_bytes=400))
-        assert (rows, len(rejects)) == ([{"m": [("k", 1)]}], 1)
+        assert (rows, len(rejects)) == ([{"m": [{"key": "k", "value": 1}]}], 1)
+
+    def test_maps_at_any_depth_become_lists_of_pairs_which_datasets_can_open(self, tmp_path, monkeypatch):
+        datasets = pytest.importorskip("datasets")
+        monkeypatch.setenv("FDF_HOME", str(tmp_path / "home"))
+        counts = pa.map_(pa.string(), pa.int64())
+        table = pa.table(
+            {
+                "m": pa.array([[("a", 1), ("b", None)], None, []], counts),
+                "s": pa.array([{"x": [("k", 2)]}, None, {"x": None}], pa.struct([("x", counts)])),
+                "l": pa.array([[[("q", 3)]], [], None], pa.list_(counts)),
+            }
+        )
+        pq.write_table(table, tmp_path / "a.parquet")
+        source = {"type": "parquet", "path": str(tmp_path / "a.parquet")}
+        recipe = {"name": "maps", "provenance": "none", "input": source}
+        result = fdf.run(recipe | {"output": {"type": "parquet", "path": str(tmp_path / "out")}}, runner="serial")
+        opened = datasets.load_dataset("parquet", data_dir=result.path, cache_dir=str(tmp_path / "cache"))["train"]
+        assert opened.to_list() == [
+            {
+                "m": [{"key": "a", "value": 1}, {"key": "b", "value": None}],
+                "s": {"x": [{"key": "k", "value": 2}]},
+                "l": [[{"key": "q", "value": 3}]],
+            },
+            {"m": None, "s": None, "l": []},
+            {"m": [], "s": {"x": None}, "l": None},
+        ]
 
     def test_rows_of_another_kind_are_a_plan_error(self, tmp_path):
         with pytest.raises(PlanError, match=r"builtins\.int"):

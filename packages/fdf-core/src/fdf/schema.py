@@ -41,7 +41,7 @@ def is_scalar_score(kind: pa.DataType) -> bool:
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
-    """Return a type without dictionaries, views, run-ends and extensions, at any depth."""
+    """Return a type without dictionaries, views, run-ends, extensions and maps, at any depth."""
     if isinstance(kind, pa.BaseExtensionType):
         return plain_type(kind.storage_type)
     if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
@@ -53,7 +53,9 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_struct(kind):
         return pa.struct([plain_field(f) for f in kind])
     if pa.types.is_map(kind):
-        return pa.map_(plain_field(kind.key_field), plain_field(kind.item_field), keys_sorted=kind.keys_sorted)
+        # `datasets` cannot open a map, and every reader can a list of pairs.
+        pair = pa.struct([pa.field("key", plain_type(kind.key_type)), pa.field("value", plain_type(kind.item_type))])
+        return pa.list_(pair)
     if pa.types.is_fixed_size_list(kind):
         return pa.list_(plain_field(kind.value_field), kind.list_size)
     if pa.types.is_large_list(kind):

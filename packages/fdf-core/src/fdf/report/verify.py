@@ -131,7 +131,9 @@ def _present(stage: CommittedStage, store: Store) -> Iterator[str]:
     layout = stage.layout
     for folder in (layout.data, layout.dropped, layout.quarantine):
         for file in store.list(folder):
-            if folder or not file.path.startswith(layout.meta):
+            # Readers pass hidden names by, such as those of a driver that was killed while it tried the store.
+            hidden = any(part.startswith((".", "_")) for part in file.path.removeprefix(folder).split("/"))
+            if not hidden:
                 yield file.path
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fdf.errors import BadFile, PlanError
-from fdf.schema import decoded, row_bytes
+from fdf.schema import decoded, plain_type, row_bytes
 from fdf.sources.base import Reject, SourceBatch
 
 BATCH_BYTES = 16 << 20
@@ -199,6 +199,10 @@ def _empty_is_null(array: pa.Array) -> pa.Array:
 def _may_widen(have: pa.DataType, wanted: pa.DataType, *, from_text: bool) -> bool:
     """Say whether values of one type may become the other; single values may still not fit (1.5 as an integer)."""
     t = pa.types
+    if t.is_map(have):
+        # A map is a list of pairs with another name.
+        pairs = plain_type(have)
+        return bool(pairs.equals(wanted) or _may_widen(pairs, wanted, from_text=False))
     number = t.is_integer(have) or t.is_floating(have)
     if number and (t.is_integer(wanted) or t.is_floating(wanted)):
         return True
