@@ -144,6 +144,13 @@ def test_verify_passes_a_whole_run_and_a_directory(fdf, done, tmp_path):
     assert (said["stages"][0]["stage"], said["stages"][0]["rows"]) == ("output", 4)
 
 
+def test_verify_passes_by_what_a_driver_left_that_was_killed_while_it_tried_the_store(fdf, done, tmp_path):
+    (tmp_path / "out" / ".fdf-probe-0123456789abcdef").write_text("{}")
+    assert fdf("verify", tmp_path / "out").exit_code == 0
+    (tmp_path / "out" / "part-0.parquet").write_text("{}")
+    assert fdf("verify", tmp_path / "out").exit_code == 1
+
+
 def test_verify_finds_a_flipped_byte_and_names_the_file(fdf, done, tmp_path):
     shard = next((tmp_path / "out").glob("*.parquet"))
     data = bytearray(shard.read_bytes())

@@ -132,8 +132,7 @@ def _present(stage: CommittedStage, store: Store) -> Iterator[str]:
     for folder in (layout.data, layout.dropped, layout.quarantine):
         for file in store.list(folder):
             # Readers pass hidden names by, such as those of a driver that was killed while it tried the store.
-            hidden = any(part.startswith((".", "_")) for part in file.path.removeprefix(folder).split("/"))
-            if not hidden:
+            if not any(part.startswith((".", "_")) for part in file.path.removeprefix(folder).split("/")):
                 yield file.path
 
 
