@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
 import xxhash
+from fsspec.utils import glob_translate
 
 from fdf.errors import FdfError, PlanError, TransientError
 from fdf.sources.base import InputFile
@@ -117,7 +118,7 @@ def _expand(path: str, wanted: tuple[str, ...]) -> tuple[str, list[dict[str, Any
             raise PlanError(f"the input {redacted(path)} does not exist", help=_nearest(fs, inner)) from error
         if info["type"] == "directory":
             root = inner.rstrip("/")
-            below = retrying(lambda: fs.find(inner, detail=True), what=path).values()
+            below = _find(fs, root, path)
             infos = [i for i in below if i["name"].lower().endswith(wanted) and not _hidden(i["name"], root)]
             if not infos:
                 raise PlanError(
@@ -131,8 +132,48 @@ def _expand(path: str, wanted: tuple[str, ...]) -> tuple[str, list[dict[str, Any
 
 
 def _glob(fs: Any, pattern: str, path: str) -> list[dict[str, Any]]:
-    found = retrying(lambda: fs.glob(pattern, detail=True), what=path)
-    return [info for info in found.values() if info["type"] == "file"]
+    """Return what fsspec says of each file that matches, descending only into folders that do.
+
+    Not by `fs.glob`, which takes a folder that cannot be listed for an empty one: its files would leave the dataset.
+    """
+    parts = pattern.split("/")
+    depth = next(number for number, part in enumerate(parts) if _MAGIC.search(part))
+    folders = ["/".join(parts[:depth]) or "/"]
+    while "**" not in parts[depth] and depth < len(parts) - 1:
+        fits = re.compile(glob_translate(parts[depth])).match
+        below = [i for folder in folders for i in _ls(fs, folder, path) if i["type"] == "directory"]
+        folders = [i["name"].rstrip("/") for i in below if fits(_last(i))]
+        depth += 1
+    if "**" in parts[depth]:
+        found = [i for folder in folders for i in _find(fs, folder, path)]
+    else:
+        found = [i for folder in folders for i in _ls(fs, folder, path)]
+    matches = re.compile(glob_translate(pattern)).match
+    return [i for i in found if i["type"] == "file" and matches(i["name"])]
+
+
+def _find(fs: Any, folder: str, path: str) -> list[dict[str, Any]]:
+    """Return what fsspec says of each file below a folder."""
+    if protocol_of(path) in ("s3", "s3a"):
+        # One flat listing; elsewhere `find` walks, and takes a folder that cannot be listed for an empty one.
+        return list(retrying(lambda: fs.find(folder, detail=True), what=path).values())
+    found: list[dict[str, Any]] = []
+    for info in _ls(fs, folder, path):
+        found += _find(fs, info["name"], path) if info["type"] == "directory" else [info]
+    return found
+
+
+def _ls(fs: Any, folder: str, path: str) -> list[dict[str, Any]]:
+    """Return what is in a folder; nothing where it is not there."""
+    try:
+        infos = retrying(lambda: fs.ls(folder, detail=True), what=path)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [info for info in infos if info["name"].rstrip("/") != folder.rstrip("/")]  # The marker of a folder.
+
+
+def _last(info: dict[str, Any]) -> str:
+    return str(info["name"]).rstrip("/").rsplit("/", 1)[-1]
 
 
 def _hidden(name: str, root: str) -> bool:
