@@ -330,14 +330,14 @@ def test_update_killed_at_random_moments(tmp_path, start, inputs, undisturbed, s
         assert outcome(root) == undisturbed.updated
 
     like = undisturbed.drivers[2]
-    soak.kill_drivers(run, tmp_path, times=soak.times(4), like=like, alive=assert_readable, settled=settled)
+    soak.kill_drivers(run, tmp_path, times=soak.times(2, share=2), like=like, alive=assert_readable, settled=settled)
 
 
 @pytest.mark.parametrize("runner", ["serial", "local"])
 def test_two_drivers_at_once_make_one_dataset(tmp_path, start, inputs, undisturbed, soak, runner):
     seconds = undisturbed.drivers[2 if runner == "local" else 0].seconds
     options = {"workers": 2} if runner == "local" else {}
-    for number in range(soak.times(2, share=4)):
+    for number in range(soak.times(1, share=4)):
         root = tmp_path / f"{number}"
         recipe = recipe_for(root, inputs)
         offset = soak.dice("two", runner, number).uniform(0, seconds)
@@ -354,7 +354,7 @@ def test_two_drivers_at_once_make_one_dataset(tmp_path, start, inputs, undisturb
 
 
 def test_two_drivers_with_different_recipes_leave_the_dataset_of_one(tmp_path, start, inputs, undisturbed, soak):
-    for number in range(soak.times(2, share=4)):
+    for number in range(soak.times(1, share=4)):
         root = tmp_path / f"{number}"
         dice = soak.dice("rivals", number)
         first = start(recipe_for(root, inputs), runner="serial")

@@ -113,7 +113,7 @@ def test_runs_killed_while_the_store_fails_lose_and_double_nothing(client, serve
             assert_whole(client, root.name, expected)
 
         soak.kill_drivers(
-            run, tmp_path, times=soak.times(3), like=like, alive=lambda _: None, settled=settled, may_give_up=True
+            run, tmp_path, times=soak.times(2), like=like, alive=lambda _: None, settled=settled, may_give_up=True
         )
     for fault, times in proxy.struck.items():
         soak.struck(f"fault {fault}", times=times)
@@ -140,7 +140,7 @@ def test_driver_killed_at_any_point_while_the_store_fails(client, server, tmp_pa
 
 def test_two_drivers_at_once_on_s3_make_one_dataset(client, tmp_path, inputs, undisturbed, soak):
     like, expected = undisturbed
-    for number in range(soak.times(2, share=6)):
+    for number in range(soak.times(1, share=6)):
         dice = soak.dice("two", number)
         recipe = recipe_for(inputs, f"two-{number}")
         first = Driver(recipe, tmp_path, runner="serial")
