@@ -132,9 +132,9 @@ def build_table() -> Table:
 @cache
 def table() -> Table:
     """Return the table, made once per user and version and then read from the cache folder."""
-    from fdf_ops_text.kernels.compiling import folder
+    from fdf_ops_text.kernels.compiling import digest, folder
 
-    return kept(folder() / "characters.npy", build_table)
+    return kept(folder() / f"characters-{digest(Path(__file__))}.npy", build_table)
 
 
 def kept(path: Path, build: Callable[[], Table]) -> Table:

@@ -92,7 +92,7 @@ def warm(operator: Any, verb: Callable[[pa.RecordBatch], object]) -> None:
     name = type(operator).__name__
     batch = pa.record_batch({operator.field: pa.array([EXAMPLE, None])})
     try:
-        compiled_once(name, lambda: verb(batch))
+        compiled_once(type(operator), lambda: verb(batch))
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         extra = {"spacy": "spacy"}.get(missing)

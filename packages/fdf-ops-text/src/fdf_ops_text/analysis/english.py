@@ -10,14 +10,29 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fdf_ops_text.characters import CODE_POINTS, kept
-from fdf_ops_text.kernels import english as kernel
+from fdf_ops_text.kernels.compiling import digest as source_digest
 from fdf_ops_text.kernels.compiling import folder
+from fdf_ops_text.kernels.english import (
+    AFTER_INNER_STOP,
+    BEFORE_INNER_STOP,
+    BEFORE_STOP,
+    HOST,
+    HYPHEN,
+    INFIX,
+    LETTER,
+    LOWER,
+    PREFIX,
+    SCHEME,
+    SUFFIX,
+    UPPER,
+)
 from fdf_ops_text.kernels.hashing import hash_of, mixed_of
 
 KNOWN_RULES = frozenset({"f8fb948801314e27"})
@@ -37,7 +52,7 @@ def native_rules(nlp: Any) -> Rules | None:
     known = digest(nlp)
     if known not in KNOWN_RULES:
         return None
-    classes = kept(folder() / f"english-{known}.npy", _classes)
+    classes = kept(folder() / f"english-{known}-{source_digest(Path(__file__))}.npy", _classes)
     return Rules(classes, (*_exceptions(nlp), *_units()))
 
 
@@ -58,18 +73,18 @@ def _classes() -> npt.NDArray[np.uint16]:
     marks = "|".join([*single, "\u2026", "\u2014", "\u2013", f"[{spacy.ICONS}]"])
     currencies = "|".join(mark for mark in spacy.LIST_CURRENCY if len(re.sub(r"\\", "", mark)) == 1)
     patterns = {
-        kernel.PREFIX: f"§|%|=|{marks}|{currencies}",
-        kernel.SUFFIX: marks,
-        kernel.INFIX: f"…|[{spacy.ICONS}]",
-        kernel.LETTER: f"[{letters}]",
-        kernel.UPPER: f"[{upper}]",
-        kernel.LOWER: f"[{lower}]",
-        kernel.BEFORE_STOP: f"[0-9{lower}%²\\-\\+{spacy.PUNCT}(?:{quotes})]",
-        kernel.BEFORE_INNER_STOP: f"[{lower}{quotes}]",
-        kernel.AFTER_INNER_STOP: f"[{upper}{quotes}]",
-        kernel.HOST: "[A-Za-z0-9\u00a1-\uffff]",
-        kernel.SCHEME: r"[\w\+\-\.]",
-        kernel.HYPHEN: "[-\u2013\u2014~]",
+        PREFIX: f"§|%|=|{marks}|{currencies}",
+        SUFFIX: marks,
+        INFIX: f"…|[{spacy.ICONS}]",
+        LETTER: f"[{letters}]",
+        UPPER: f"[{upper}]",
+        LOWER: f"[{lower}]",
+        BEFORE_STOP: f"[0-9{lower}%²\\-\\+{spacy.PUNCT}(?:{quotes})]",
+        BEFORE_INNER_STOP: f"[{lower}{quotes}]",
+        AFTER_INNER_STOP: f"[{upper}{quotes}]",
+        HOST: "[A-Za-z0-9\u00a1-\uffff]",
+        SCHEME: r"[\w\+\-\.]",
+        HYPHEN: "[-\u2013\u2014~]",
     }
     characters = [chr(code) for code in range(CODE_POINTS) if not 0xD800 <= code < 0xE000]
     table = np.zeros(CODE_POINTS, np.uint16)
