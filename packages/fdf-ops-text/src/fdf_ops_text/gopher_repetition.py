@@ -105,6 +105,7 @@ class GopherRepetitionFilter(TextFilter):
             table(),
             words.first,
             words.last,
+            words.at_byte,
             words.n_bytes,
             words.n_chars,
             words.hashes,

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fdf_ops_text.analysis.english import Rules, native_rules
+from fdf_ops_text.analysis.english import Rules, exception_table, native_rules, single_chunks
 from fdf_ops_text.analysis.words import Words
 from fdf_ops_text.characters import table
 from fdf_ops_text.kernels.english import UNKNOWN, cut_new
@@ -41,6 +41,7 @@ class ChunkTable:
     def __init__(self, nlp: Any, rules: Rules | None) -> None:
         self._nlp = nlp
         self._rules = rules
+        self._exceptions = exception_table(nlp)
         self.entries: int
         self._n_pieces: int
         self._keys: Any
@@ -58,21 +59,21 @@ class ChunkTable:
         entries = np.empty(len(chunks.hashes), np.int32)
         for start in range(0, len(entries), BLOCK):
             block = slice(start, start + BLOCK)
-            entries[block] = self._find(data, chunks.at_byte[block], chunks.n_bytes[block], chunks.hashes[block])
+            of_block = (chunks.at_byte[block], chunks.n_bytes[block], chunks.flags[block], chunks.hashes[block])
+            entries[block] = self._find(data, *of_block)
         held = (chunks.at_byte, chunks.n_bytes, chunks.n_chars, chunks.flags, chunks.hashes)
         cuts = (self._first, self._count, self._pieces)
         arrays = cut_chunks(data, chunks.first, chunks.last, *held, entries, *cuts, table())
         names = ("first", "last", "at_byte", "n_bytes", "n_chars", "flags", "hashes")
         return replace(chunks, **dict(zip(names, arrays, strict=True)))
 
-    def _find(
-        self, data: Bytes, at_byte: Integers, n_bytes: Integers, hashes: Hashes, *, shapes: bool = True
-    ) -> Integers:
+    def _find(self, data: Bytes, at_byte: Integers, n_bytes: Integers, flags: Bytes, hashes: Hashes) -> Integers:
         """Return the table's entry of each chunk, new ones included."""
         while len(self._keys) < 2 * (self.entries + BLOCK):
             self._keys, self._values = refill(self._keys, self._values, 2 * len(self._keys))
+        tables = (*self._exceptions, self._keys, self._values, self.entries)
         found: Integers
-        found, new = look_up_chunks(data, at_byte, n_bytes, hashes, self._keys, self._values, self.entries, shapes)
+        found, new = look_up_chunks(data, at_byte, n_bytes, flags, hashes, *tables)
         if len(new):
             self._learn(data, at_byte[new], n_bytes[new])
         return found
@@ -109,11 +110,11 @@ class ChunkTable:
         self._first = np.empty(SMALLEST, np.int64)
         self._count = np.empty(SMALLEST, np.int32)
         self._pieces = np.empty(SMALLEST, np.int32)
-        exceptions = [rule.encode() for rule in self._nlp.tokenizer.rules if rule.split() == [rule]]
+        exceptions = [rule.encode() for rule in single_chunks(self._nlp)]
         sizes = np.array([len(rule) for rule in exceptions], np.int32)
         starts = np.cumsum(sizes, dtype=np.int32) - sizes
         hashes = np.array([hash_of(rule) for rule in exceptions], np.uint64)
-        self._find(np.frombuffer(b"".join(exceptions), np.uint8), starts, sizes, hashes, shapes=False)
+        self._find(np.frombuffer(b"".join(exceptions), np.uint8), starts, sizes, np.zeros(len(sizes), np.uint8), hashes)
 
 
 def _asked(nlp: Any, chunks: list[bytes]) -> tuple[list[int], list[int]]:

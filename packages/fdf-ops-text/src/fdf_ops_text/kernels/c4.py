@@ -6,7 +6,7 @@ import numpy as np
 
 from fdf_ops_text.characters import DECIMAL, SPACE
 from fdf_ops_text.kernels.characters import decode
-from fdf_ops_text.kernels.compiling import inline, kernel
+from fdf_ops_text.kernels.compiling import kernel, subroutine
 from fdf_ops_text.kernels.lines import (
     BLANK,
     LINE_FEED,
@@ -24,7 +24,7 @@ LOREM_IPSUM, CURLY_BRACKET = 1, 2
 OPEN, CLOSE, CURLY = 0x5B, 0x5D, 0x7B
 
 
-@inline
+@subroutine
 def _spelled(data, at, end, letters):
     """Say how many bytes spell these lower-case letters here in any case, 0 where others stand.
 
@@ -46,7 +46,7 @@ def _spelled(data, at, end, letters):
     return at - begin
 
 
-@inline
+@subroutine
 def _citation(data, at, end, classes, edit, needed):
     """Return the bytes of the citation mark here: a number in brackets, ``[edit]`` or ``[citation needed]``."""
     after = at + 1

@@ -8,7 +8,7 @@ from fdf_ops_text.characters import SPACE
 from fdf_ops_text.kernels.characters import decode, previous
 from fdf_ops_text.kernels.compiling import kernel
 from fdf_ops_text.kernels.hashing import appended, mixed
-from fdf_ops_text.kernels.hashtable import first_with, table_size
+from fdf_ops_text.kernels.hashtable import emptied, first_with, table_size
 from fdf_ops_text.kernels.lines import LINE_FEED
 
 
@@ -28,7 +28,7 @@ def line_shares(data, starts, ends, classes, terminal, short):
         for i in range(starts[row], ends[row]):
             feeds += data[i] == LINE_FEED
         most = max(most, feeds)
-    slots = np.zeros(table_size(most), np.int32)
+    slots = np.zeros(table_size(most), np.uint64)
     hashes = np.empty(most, np.uint64)
     lengths = np.empty(most, np.int64)
     for row in range(rows):
@@ -65,9 +65,8 @@ def line_shares(data, starts, ends, classes, terminal, short):
             if begin == end:
                 break
         n_lines[row] = count
-        size = table_size(count)
-        slots[:size] = 0
+        mask = emptied(slots, count)
         for i in range(count):
-            if first_with(slots, size, hashes, i) != i:
+            if first_with(slots, mask, hashes, i) != i:
                 repeated_chars[row] += lengths[i]
     return n_lines, n_terminal, n_short, repeated_chars

@@ -6,7 +6,7 @@ import numpy as np
 
 from fdf_ops_text.characters import LINE_BREAK, SPACE
 from fdf_ops_text.kernels.characters import decode, previous
-from fdf_ops_text.kernels.compiling import inline, kernel
+from fdf_ops_text.kernels.compiling import kernel, subroutine
 
 LINE_FEED, CARRIAGE_RETURN, STOP, BLANK = 0x0A, 0x0D, 0x2E, 0x20
 NO_MORE = -1
@@ -19,7 +19,7 @@ SPACED_DOTS = 4
 """``. . .``"""
 
 
-@inline
+@subroutine
 def next_line(data, at, end, classes, universal):
     r"""Return where the line that begins at `at` ends, and where the next one begins (NO_MORE: nowhere).
 
@@ -43,7 +43,7 @@ def next_line(data, at, end, classes, universal):
     return end, NO_MORE
 
 
-@inline
+@subroutine
 def left_trimmed(data, start, end, classes):
     """Return where the first character stands that is not whitespace; `end` where there is none."""
     while start < end:
@@ -54,7 +54,7 @@ def left_trimmed(data, start, end, classes):
     return end
 
 
-@inline
+@subroutine
 def right_trimmed(data, start, end, classes):
     """Return where the last character ends that is not whitespace; `start` where there is none."""
     while end > start:
@@ -65,7 +65,7 @@ def right_trimmed(data, start, end, classes):
     return start
 
 
-@inline
+@subroutine
 def chars_between(data, start, end):
     """Return the number of characters between two bytes."""
     count = 0
@@ -75,7 +75,7 @@ def chars_between(data, start, end):
     return count
 
 
-@inline
+@subroutine
 def ends_in_ellipsis(data, start, end, kinds):
     """Say whether a line ends in one of these kinds of ellipsis."""
     if end - start < 3:
