@@ -80,6 +80,8 @@ class Operator(ABC):
     exactness: ClassVar[Exactness] = "bitwise"
     depends: ClassVar[tuple[str, ...]] = ()
     """Distributions whose installed version decides the output, and so belongs to the fingerprint."""
+    extras: ClassVar[tuple[str, ...]] = ()
+    """Extras of its package that bring what the operator needs with one parameter or another; listings tell them."""
     resources: ClassVar[Resources] = Resources()
     modality: ClassVar[str] = "any"
 

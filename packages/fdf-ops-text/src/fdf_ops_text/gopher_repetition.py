@@ -80,6 +80,7 @@ class GopherRepetitionFilter(TextFilter):
     """The same for ten words (0.10)."""
 
     version = "1.0.0"
+    extras = ("spacy",)
     reasons = ("empty", *_MEASURED)
     PRESETS: ClassVar = {
         "datatrove": dict(
