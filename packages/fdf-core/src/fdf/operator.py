@@ -96,6 +96,13 @@ class Operator(ABC):
         """Return the columns that the verb returns, with their types on this input; None marks a removed column."""
         return {}
 
+    def assets(self) -> dict[str, str]:
+        """Return the digest or revision of what the parameters name but do not hold (a list, a model), by its name.
+
+        It belongs to the fingerprint: other content under the same path gives other results. Asked once, by the plan.
+        """
+        return {}
+
     def setup(self, context: Context) -> None:
         """Load what the verb needs, into `self.runtime`. Called once per worker, before the first batch."""
 

@@ -276,6 +276,7 @@ def _options(sink: Sink) -> dict[str, Any]:
 
 def _operator_identity(use: Any) -> dict[str, Any]:
     operator = use.operator
+    assets = operator.assets()
     return {
         "id": use.id,
         "kind": use.kind,
@@ -287,6 +288,7 @@ def _operator_identity(use: Any) -> dict[str, Any]:
         "when": use.when,
         "write_fields": list(use.write_fields) if use.write_fields is not None else None,
         "on_error": use.on_error,
+        **({"assets": assets} if assets else {}),
     }
 
 
