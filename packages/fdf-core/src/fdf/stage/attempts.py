@@ -73,6 +73,9 @@ class Caller:
             self._at(Crumb(operator_id="", start=0, stop=0))
 
     def _pieces(self, operator_id: str, rows: Rows, batch_size: int | None) -> Iterator[Rows]:
+        if batch_size is None and not self._condemned and not self._attempt.suspects:
+            yield rows
+            return
         cuts = set(range(0, rows.count, batch_size)) if batch_size else {0}
         cuts.add(rows.count)
         for ordinal in self._condemned.get(operator_id, ()):
