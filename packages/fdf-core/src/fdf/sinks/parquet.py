@@ -13,11 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fdf.errors import PlanError
-from fdf.row_groups import RowGroups, schema_with
+from fdf.row_groups import RowGroups, even, schema_with
 from fdf.schema import ID, plain_schema
 from fdf.sinks.base import ShardWriter, Sink
 
 _CONSTANT = pa.dictionary(pa.int32(), pa.string())
+_CHUNK_ROWS = 1024
+"""The parquet writer looks at its pages at the borders of chunks too, so borders have to depend on the rows alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,11 +84,14 @@ class _ParquetWriter:
             self._write(group)
         self._writer.close()
 
-    def _write(self, group: pa.RecordBatch) -> None:
-        indices = pa.array(np.zeros(group.num_rows if self._constants else 0, dtype=np.int32))
+    def _write(self, group: list[pa.RecordBatch]) -> None:
+        rows = sum(batch.num_rows for batch in group)
+        chunks = list(even(group, _CHUNK_ROWS))
+        columns = [pa.chunked_array([c.column(i) for c in chunks]) for i in range(len(chunks[0].schema))]
+        indices = pa.array(np.zeros(rows if self._constants else 0, dtype=np.int32))
         same = [pa.DictionaryArray.from_arrays(indices, value) for value in self._constants]
-        table = pa.Table.from_arrays([*group.columns, *same], schema=self._schema)
-        self._writer.write_table(table, row_group_size=group.num_rows)
+        table = pa.Table.from_arrays([*columns, *same], schema=self._schema)
+        self._writer.write_table(table, row_group_size=rows)
 
 
 @lru_cache(maxsize=256)
