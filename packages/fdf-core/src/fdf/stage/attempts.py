@@ -17,6 +17,7 @@ import numpy as np
 from fdf.errors import FdfError, Problem, StageFailed, TransientError
 from fdf.stage.blame import Attempt, Crumb
 from fdf.stage.rows import Rows
+from fdf.storage.retry import gave_up
 
 T = TypeVar("T")
 TRANSIENT_TRIES = 5
@@ -121,11 +122,12 @@ class Caller:
             try:
                 return verb(rows)
             except TransientError as error:
-                if not remaining:
+                if not remaining or gave_up(error):
                     raise StageFailed(
                         Problem(
                             code="FDF422",
-                            message=f"`{operator_id}` failed {TRANSIENT_TRIES} times with a transient fault: {error}",
+                            message=f"`{operator_id}` failed {TRANSIENT_TRIES - remaining} times with a transient "
+                            f"fault: {error}",
                             help="run again when the cause is gone; what was committed is safe",
                         )
                     ) from error
