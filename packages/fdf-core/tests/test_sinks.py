@@ -75,7 +75,7 @@ def unpacked(data):
     return pa.CompressedInputStream(pa.BufferReader(data), "zstd").read().decode()
 
 
-@pytest.mark.parametrize("sink", SINKS, ids=lambda s: f"{s.type}-{hash(s) % 1000}")
+@pytest.mark.parametrize("sink", SINKS, ids=[f"{sink.type}-{number}" for number, sink in enumerate(SINKS)])
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(rows=st.lists(ROW, max_size=25), cuts=st.lists(st.integers(0, 25), max_size=6), pad=st.integers(0, 9))
 def test_bytes_depend_on_rows_not_on_batches_offsets_or_dictionaries(sink, rows, cuts, pad):
