@@ -42,8 +42,7 @@ def server() -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch) -> None:
-    """Leave all trying again to FDF, and let it wait less."""
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    """Let FDF wait less before it tries again; nothing below it tries again."""
     monkeypatch.setattr(retry, "FIRST_WAIT", 0.01)
     monkeypatch.setattr(worker, "FIRST_PAUSE", 0.01)
 
