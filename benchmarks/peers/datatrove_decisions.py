@@ -3,9 +3,11 @@
     .fdf/peers/datatrove/bin/python benchmarks/peers/datatrove_decisions.py CORPUS.jsonl.gz --out DECISIONS.jsonl
 
 Runs in the environment of benchmarks/peers/datatrove.txt; benchmarks/parity.py makes that environment and calls this.
-The first line written names the versions; each line after it holds a document's id and, by filter, the reason for
-which datatrove drops it, or "keep", or "error: ..." where the filter raised. `c4_text` and `c4_no_terminal_text` are
-the texts as C4 rewrote them: their SHA-256, or the text itself up to `--text-up-to` characters, null where dropped.
+The first line written names the versions and the command; each line after it holds a document's id and, by filter, the
+reason for which datatrove drops it, or "keep", or "error: ..." where the filter raised. `c4_text` and
+`c4_no_terminal_text` are the SHA-256 of the text as C4 rewrote it, null where it is dropped. With `--gold` a document
+goes by the SHA-256 of its text instead of its id, and its line has `words` (how many), `words_sha256` (the first 16
+digits of the SHA-256 of the words joined by newlines, which no word holds) and `sentences` (how many).
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import hashlib
+import io
 import json
 import os
 import platform
@@ -31,6 +34,7 @@ from datatrove.pipeline.filters import (
     GopherQualityFilter,
     GopherRepetitionFilter,
 )
+from datatrove.utils.text import split_into_sentences, split_into_words
 
 KEEP = "keep"
 # Those that ask for the words of the whole text come first: datatrove then cuts them once (it remembers five texts).
@@ -51,31 +55,35 @@ def main() -> None:
     parser.add_argument("corpus", type=Path, help="jsonl or jsonl.gz of {id, text}")
     parser.add_argument("--out", type=Path, required=True, help="jsonl or jsonl.gz to write")
     parser.add_argument("--filters", nargs="+", choices=FILTERS, default=list(FILTERS))
-    parser.add_argument("--text-up-to", type=int, default=0, help="characters up to which rewritten texts are written")
+    parser.add_argument("--gold", action="store_true", help="write what tests compare with, by the digest of the text")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     asked = parser.parse_args()
-    jobs = ((line, asked.filters, asked.text_up_to) for line in lines(asked.corpus))
+    jobs = ((line, asked.filters, asked.gold) for line in lines(asked.corpus))
     with opened(asked.out, "wt") as out, Pool(asked.processes) as pool:
-        out.write(json.dumps(versions()) + "\n")
+        out.write(json.dumps(versions() | {"command": " ".join(sys.argv)}) + "\n")
         for number, decided in enumerate(pool.imap(decide, jobs, chunksize=16), start=1):
-            out.write(json.dumps(decided, ensure_ascii=False) + "\n")
+            out.write(json.dumps(decided, ensure_ascii=False, separators=(",", ":")) + "\n")
             if number % 1000 == 0:
                 print(f"{number:,} documents", file=sys.stderr)
 
 
-def decide(job: tuple[str, list[str], int]) -> dict[str, str | None]:
-    """Return a document's id, the decision of each filter, and the texts that were rewritten."""
-    line, filters, text_up_to = job
+def decide(job: tuple[str, list[str], bool]) -> dict[str, str | int | None]:
+    """Return what a document is known by, the decision of each filter, and the digests of the rewritten texts."""
+    line, filters, gold = job
     row = json.loads(line)
-    decided: dict[str, str | None] = {"id": row["id"]}
+    decided: dict[str, str | int | None] = {"sha256": digest(row["text"])} if gold else {"id": row["id"]}
     for name in filters:
         if name not in made:
             made[name] = FILTERS[name]()
         document = Document(text=row["text"], id=row["id"])
         decided[name] = decision(made[name], document)
         if name in REWRITING:
-            kept = decided[name] == KEEP
-            decided[f"{name}_text"] = told(document.text, text_up_to) if kept else None
+            decided[f"{name}_text"] = digest(document.text) if decided[name] == KEEP else None
+    if gold:
+        words = split_into_words(row["text"])
+        decided["words"] = len(words)
+        decided["words_sha256"] = digest("\n".join(words))[:16]
+        decided["sentences"] = len(split_into_sentences(row["text"]))
     return decided
 
 
@@ -89,9 +97,9 @@ def decision(step: Any, document: Document) -> str:
     return KEEP if keeps else str(reason)
 
 
-def told(text: str, up_to: int) -> str:
-    """Return a short text itself, a longer one's SHA-256."""
-    return text if len(text) <= up_to else hashlib.sha256(text.encode()).hexdigest()
+def digest(text: str) -> str:
+    """Return the SHA-256 of a text in UTF-8."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def versions() -> dict[str, str]:
@@ -107,10 +115,12 @@ def lines(corpus: Path) -> Iterator[str]:
 
 
 def opened(path: Path, mode: str) -> Any:
-    """Open a file as text, packed if its name says so. Only a line feed ends a line, whatever the texts hold."""
-    if path.suffix == ".gz":
-        return gzip.open(path, mode, encoding="utf-8", newline="\n")
-    return path.open(mode, encoding="utf-8", newline="\n")
+    """Open a file as text, packed (without the hour) if its name says so. Only a line feed ends a line."""
+    if path.suffix != ".gz":
+        return path.open(mode, encoding="utf-8", newline="\n")
+    binary = mode.replace("t", "b")
+    packed = gzip.GzipFile("", binary, fileobj=path.open(binary), mtime=0)
+    return io.TextIOWrapper(packed, encoding="utf-8", newline="\n")
 
 
 if __name__ == "__main__":
