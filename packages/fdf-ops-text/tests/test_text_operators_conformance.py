@@ -3,8 +3,13 @@ from __future__ import annotations
 import pyarrow as pa
 
 from fdf.testing.operators import OperatorConformance
+from fdf_ops_text.c4_quality import C4QualityFilter
+from fdf_ops_text.fineweb_quality import FineWebQualityFilter
+from fdf_ops_text.gopher_quality import GopherQualityFilter
+from fdf_ops_text.gopher_repetition import GopherRepetitionFilter
 from fdf_ops_text.normalize import NormalizeText
 from fdf_ops_text.quality import TextQualityScorer
+from fdf_ops_text.remove_lines import RemoveLines
 from fdf_ops_text.statistics import TextStatistics
 from fdf_ops_text.word_count import WordCountFilter
 
@@ -66,3 +71,53 @@ class TestNormalizeTextCompatibly(OperatorConformance):
 class TestNormalizeTextOfDictionaries(OperatorConformance):
     operator = NormalizeText()
     batch = pa.record_batch({"text": ROWS["text"].dictionary_encode()})
+
+
+class TestGopherQualityFilter(OperatorConformance):
+    operator = GopherQualityFilter(min_words=2, min_stop_words=1)
+    batch = ROWS
+
+
+class TestGopherQualityFilterOfWhitespaceWords(OperatorConformance):
+    operator = GopherQualityFilter(tokenizer="whitespace", field="other", min_words=False)
+    batch = pa.record_batch({"other": ROWS["other"].cast(pa.large_string())})
+
+
+class TestGopherRepetitionFilter(OperatorConformance):
+    operator = GopherRepetitionFilter()
+    batch = ROWS
+
+
+class TestGopherRepetitionFilterOfStringViews(OperatorConformance):
+    operator = GopherRepetitionFilter(tokenizer="whitespace", top_2_gram=0.6)
+    batch = pa.record_batch({"text": ROWS["text"].cast(pa.string_view())})
+
+
+class TestC4QualityFilter(OperatorConformance):
+    operator = C4QualityFilter(min_sentences=1, min_words_per_line=1)
+    batch = ROWS
+
+
+class TestC4QualityFilterOfT5(OperatorConformance):
+    operator = C4QualityFilter(preset="t5", tokenizer="whitespace", terminal_punct=False)
+    batch = pa.record_batch({"text": ROWS["text"].dictionary_encode()})
+
+
+class TestFineWebQualityFilter(OperatorConformance):
+    operator = FineWebQualityFilter()
+    batch = ROWS
+
+
+class TestFineWebQualityFilterOfThePaper(OperatorConformance):
+    operator = FineWebQualityFilter(preset="paper", tokenizer="whitespace", line_punct_exclude_zero=True)
+    batch = ROWS
+
+
+class TestRemoveLines(OperatorConformance):
+    operator = RemoveLines(min_words_per_line=1)
+    batch = ROWS
+
+
+class TestRemoveLinesOfLargeStrings(OperatorConformance):
+    operator = RemoveLines(preset="t5", terminal_punct=False)
+    batch = pa.record_batch({"text": ROWS["text"].cast(pa.large_string())})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +43,12 @@ class Context:
     device: str = "cpu"
     dtype: str = "float32"
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger("fdf.operator"))
+
+
+def cache_dir() -> Path:
+    """Return where operators may keep what is dear to make again: `$FDF_CACHE`, else the user's cache folder."""
+    asked = os.environ.get("FDF_CACHE")
+    return Path(asked) if asked else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "fdf"
 
 
 @dataclass(frozen=True)

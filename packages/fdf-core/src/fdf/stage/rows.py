@@ -24,6 +24,7 @@ from fdf.schema import (
     SOURCE,
     TAGS,
 )
+from fdf.sharing import follow
 
 Booleans: TypeAlias = npt.NDArray[np.bool_]
 Integers: TypeAlias = npt.NDArray[np.int64]
@@ -74,7 +75,9 @@ class Rows:
         if keep.all():
             return self
         mask = pa.array(keep)
-        return self._mapped(lambda a: a.filter(mask), self.data.filter(mask), lambda a: a[keep])
+        data = self.data.filter(mask)
+        follow(self.data, data, keep)
+        return self._mapped(lambda a: a.filter(mask), data, lambda a: a[keep])
 
     def take(self, rows: Integers) -> Rows:
         """Return the rows at these indices, in this order."""

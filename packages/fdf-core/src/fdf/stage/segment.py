@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from fdf.histogram import observe
 from fdf.operator import Columns, Evaluator, Expansion, Filter, Generator, Refiner, Score
 from fdf.plan.job import Step
+from fdf.sharing import sharing
 from fdf.stage.attempts import Caller, Failure, OperatorMisbehaved, Success
 from fdf.stage.placing import as_batch, changed_rows, passed_on, placed, view, with_missing
 from fdf.stage.rows import Booleans, Integers, Rows, concat_batches, concat_rows
@@ -61,18 +62,23 @@ def run_segment(
 ) -> Iterator[Parcel]:
     """Run operators, which are set up, over parcels; the same parcels come out, in the same order."""
     for parcel in parcels:
-        for step in steps:
-            tally = parcel.tallies.setdefault(step.id, Tally())
-            started = time.perf_counter()
-            tally.rows_in += parcel.rows.count
-            if parcel.rows.count:
-                parcel.rows = _STEPS[step.use.kind](step, parcel, tally, caller)
-            else:
-                parcel.rows = with_missing(parcel.rows, step)
-            tally.rows_out += parcel.rows.count
-            tally.seconds += time.perf_counter() - started
+        with sharing():
+            for step in steps:
+                _run_step(step, parcel, caller)
         caller.leave()
         yield parcel
+
+
+def _run_step(step: Step, parcel: Parcel, caller: Caller) -> None:
+    tally = parcel.tallies.setdefault(step.id, Tally())
+    started = time.perf_counter()
+    tally.rows_in += parcel.rows.count
+    if parcel.rows.count:
+        parcel.rows = _STEPS[step.use.kind](step, parcel, tally, caller)
+    else:
+        parcel.rows = with_missing(parcel.rows, step)
+    tally.rows_out += parcel.rows.count
+    tally.seconds += time.perf_counter() - started
 
 
 def _score(step: Step, parcel: Parcel, tally: Tally, caller: Caller) -> Rows:

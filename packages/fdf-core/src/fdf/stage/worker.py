@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from fdf.errors import FdfError, MissingDependency, StageFailed, TransientError
-from fdf.operator import Context
+from fdf.operator import Context, cache_dir
 from fdf.plan.job import StageJob, Step
 from fdf.plan.task import StageRef, Task
 from fdf.stage.attempts import FIRST_PAUSE, TRANSIENT_TRIES, Caller
@@ -129,12 +127,6 @@ class Worker:
                 f"`{step.id}` ({step.use.op}) could not be set up: {type(error).__name__}: {error}",
                 help=f"fdf ops show {step.use.op}",
             ) from error
-
-
-def cache_dir() -> Path:
-    """Return where operators may keep what is dear to make again: `$FDF_CACHE`, else the user's cache folder."""
-    asked = os.environ.get("FDF_CACHE")
-    return Path(asked) if asked else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "fdf"
 
 
 def run_split(

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+import fdf
+from fdf.sharing import follow, shared, sharing
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """How long each text is, made in one piece or narrowed."""
+
+    values: np.ndarray
+
+    def take(self, rows: np.ndarray) -> Lengths:
+        return Lengths(self.values[rows])
+
+
+def counted() -> tuple[Callable[[pa.Array], Lengths], list[int]]:
+    """Return a function that measures a column, and the list of how many rows it measured each time."""
+    made: list[int] = []
+
+    def lengths(column: pa.Array) -> Lengths:
+        def make() -> Lengths:
+            made.append(len(column))
+            return Lengths(pc.utf8_length(column).to_numpy())
+
+        return shared(column, "lengths", make)
+
+    return lengths, made
+
+
+def batch(*texts: str) -> pa.RecordBatch:
+    return pa.record_batch({"text": list(texts), "n": list(range(len(texts)))})
+
+
+def test_second_ask_gets_what_the_first_made():
+    lengths, made = counted()
+    rows = batch("a", "bb", "ccc")
+    with sharing():
+        first = lengths(rows.column("text"))
+        assert lengths(rows.column("text")) is first
+    assert made == [3]
+
+
+def test_rows_that_stay_keep_what_is_known_of_them_through_several_filters():
+    lengths, made = counted()
+    rows = batch("a", "bb", "ccc", "dddd")
+    with sharing():
+        lengths(rows.column("text"))
+        for keep in (np.array([True, False, True, True]), np.array([False, True, True])):
+            narrowed = rows.filter(pa.array(keep))
+            follow(rows, narrowed, keep)
+            rows = narrowed
+        assert lengths(rows.column("text")).values.tolist() == [3, 4]
+    assert made == [4]
+
+
+def test_another_key_a_slice_and_a_rewritten_column_are_made_anew():
+    lengths, made = counted()
+    rows = batch("a", "bb", "ccc")
+    with sharing():
+        lengths(rows.column("text"))
+        assert shared(rows.column("text"), "other", lambda: Lengths(np.zeros(3))).values.tolist() == [0, 0, 0]
+        assert lengths(rows.slice(1).column("text")).values.tolist() == [2, 3]
+        assert lengths(pc.utf8_upper(rows.column("text"))).values.tolist() == [1, 2, 3]
+    assert made == [3, 2, 3]
+
+
+def test_nothing_is_kept_outside_or_after_a_batch():
+    lengths, made = counted()
+    column = batch("a").column("text")
+    lengths(column)
+    lengths(column)
+    with sharing():
+        lengths(column)
+    with sharing():
+        lengths(column)
+    assert made == [1, 1, 1, 1]
+
+
+OPERATORS = """
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+import fdf
+from fdf.sharing import shared
+
+
+@dataclass(frozen=True)
+class Lengths:
+    values: object
+
+    def take(self, rows):
+        return Lengths(self.values[rows])
+
+
+def lengths(column, log):
+    def make():
+        with Path(log).open("a") as file:
+            file.write(f"{len(column)} ")
+        return Lengths(pc.utf8_length(column).to_numpy())
+
+    return shared(column, "lengths", make).values
+
+
+@dataclass(frozen=True, kw_only=True)
+class AtLeast(fdf.Filter):
+    log: str
+    chars: int
+    field: str = "text"
+    version = "1"
+    reasons = ("short",)
+
+    def verdict(self, batch):
+        return fdf.Verdict.first(short=fdf.below(pa.array(lengths(batch.column(self.field), self.log)), self.chars))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Twice(fdf.Refiner):
+    field: str = "text"
+    version = "1"
+
+    def writes(self, schema):
+        return {self.field: schema.field(self.field).type}
+
+    def refine(self, batch):
+        text = batch.column(self.field)
+        return {self.field: pc.binary_join_element_wise(text, text, "")}
+"""
+
+
+def test_engine_shares_across_filters_and_measures_a_rewritten_column_anew(tmp_path, home, words, texts_of):
+    (tmp_path / "my_ops.py").write_text(OPERATORS)
+    words("a", ["a", "bb", "ccc", "dddd", "eeeee"])
+    log = tmp_path / "log"
+
+    def at_least(chars: int) -> dict[str, object]:
+        params = {"log": str(log), "chars": chars}
+        return {"id": f"f{chars}", "kind": "filter", "op": f"{tmp_path}/my_ops.py:AtLeast", "params": params}
+
+    twice = {"id": "twice", "kind": "refiner", "op": f"{tmp_path}/my_ops.py:Twice"}
+    stage = {"name": "s", "materialize": {"path": str(tmp_path / "s")}}
+    stage["operators"] = [at_least(2), at_least(3), at_least(4), twice, at_least(9)]
+    source = {"type": "parquet", "path": str(tmp_path / "in")}
+    fdf.run({"name": "sharing", "input": source, "stages": [stage]}, runner="serial")
+    assert texts_of(tmp_path / "s") == ["eeeeeeeeee"]
+    assert log.read_text().split() == ["5", "2"]

@@ -1,0 +1,143 @@
+"""spaCy's English words at the speed of a table.
+
+spaCy's tokenizer decides within each run of non-whitespace (a chunk), whatever stands around it. So each chunk is cut
+once per worker, its cuts are kept in a table by hash, and a kernel cuts all further texts. New chunks are cut by a
+kernel that follows spaCy's rules; the few that it leaves undecided are given to spaCy. Chunks of plain letters need
+none of this. The table is emptied where it grows beyond its bound.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fdf_ops_text.analysis.english import Rules, native_rules
+from fdf_ops_text.analysis.words import Words
+from fdf_ops_text.characters import table
+from fdf_ops_text.kernels.english import UNKNOWN, cut_new
+from fdf_ops_text.kernels.hashing import hash_of
+from fdf_ops_text.kernels.words import cut_chunks, look_up_chunks, refill
+
+BLOCK = 1 << 16
+"""Chunks that are looked up in one go; the table has room for as many new entries."""
+MOST_ENTRIES = 1 << 20
+MOST_PIECES = 1 << 23
+SMALLEST = 1 << 18
+Bytes = npt.NDArray[np.uint8]
+Integers = npt.NDArray[np.int32]
+Hashes = npt.NDArray[np.uint64]
+
+
+class ChunkTable:
+    """Cuts chunks as a spaCy tokenizer would, and learns the cuts of new ones.
+
+    `rules` let a kernel learn them; None asks the tokenizer about every new chunk.
+    """
+
+    def __init__(self, nlp: Any, rules: Rules | None) -> None:
+        self._nlp = nlp
+        self._rules = rules
+        self.entries: int
+        self._n_pieces: int
+        self._keys: Any
+        self._values: Any
+        self._first: Any
+        self._count: Any
+        self._pieces: Any
+        self._empty()
+
+    def cut(self, chunks: Words) -> Words:
+        """Return the words that the tokenizer makes of whitespace-separated chunks."""
+        if self.entries > MOST_ENTRIES or self._n_pieces > MOST_PIECES:
+            self._empty()
+        data = chunks.texts.data
+        entries = np.empty(len(chunks.hashes), np.int32)
+        for start in range(0, len(entries), BLOCK):
+            block = slice(start, start + BLOCK)
+            entries[block] = self._find(data, chunks.at_byte[block], chunks.n_bytes[block], chunks.hashes[block])
+        held = (chunks.at_byte, chunks.n_bytes, chunks.n_chars, chunks.flags, chunks.hashes)
+        cuts = (self._first, self._count, self._pieces)
+        arrays = cut_chunks(data, chunks.first, chunks.last, *held, entries, *cuts, table())
+        names = ("first", "last", "at_byte", "n_bytes", "n_chars", "flags", "hashes")
+        return replace(chunks, **dict(zip(names, arrays, strict=True)))
+
+    def _find(
+        self, data: Bytes, at_byte: Integers, n_bytes: Integers, hashes: Hashes, *, shapes: bool = True
+    ) -> Integers:
+        """Return the table's entry of each chunk, new ones included."""
+        while len(self._keys) < 2 * (self.entries + BLOCK):
+            self._keys, self._values = refill(self._keys, self._values, 2 * len(self._keys))
+        found: Integers
+        found, new = look_up_chunks(data, at_byte, n_bytes, hashes, self._keys, self._values, self.entries, shapes)
+        if len(new):
+            self._learn(data, at_byte[new], n_bytes[new])
+        return found
+
+    def _learn(self, data: Bytes, at_byte: Integers, n_bytes: Integers) -> None:
+        """Find out how these chunks are cut; they become the next entries."""
+        known, new = self.entries, len(at_byte)
+        self._first = _with_room(self._first, known + new)
+        self._count = _with_room(self._count, known + new)
+        self._pieces = _with_room(self._pieces, self._n_pieces + int(n_bytes.sum()))
+        counts = np.full(new, UNKNOWN, np.int32)
+        if self._rules is not None:
+            arrays = (self._rules.classes, self._rules.arrays)
+            counts, end = cut_new(data, at_byte, n_bytes, *arrays, self._pieces, self._n_pieces)
+            decided = np.maximum(counts, 0)
+            self._first[known : known + new] = self._n_pieces + np.cumsum(decided) - decided
+            self._n_pieces = int(end)
+        open_ = np.flatnonzero(counts == UNKNOWN)
+        if len(open_):
+            chunks = [bytes(data[at : at + size]) for at, size in zip(at_byte[open_], n_bytes[open_], strict=True)]
+            sizes, counts[open_] = _asked(self._nlp, chunks)
+            # What was undecided has no pieces yet, and there is room for as many as it has bytes.
+            self._pieces[self._n_pieces : self._n_pieces + len(sizes)] = sizes
+            self._first[known + open_] = self._n_pieces + np.cumsum(counts[open_]) - counts[open_]
+            self._n_pieces += len(sizes)
+        self._count[known : known + new] = counts
+        self.entries += new
+
+    def _empty(self) -> None:
+        """Forget all but the tokenizer's exceptions, some of which look like plain words."""
+        self.entries = self._n_pieces = 0
+        self._keys = np.zeros(SMALLEST, np.uint64)
+        self._values = np.empty(SMALLEST, np.int32)
+        self._first = np.empty(SMALLEST, np.int64)
+        self._count = np.empty(SMALLEST, np.int32)
+        self._pieces = np.empty(SMALLEST, np.int32)
+        exceptions = [rule.encode() for rule in self._nlp.tokenizer.rules if rule.split() == [rule]]
+        sizes = np.array([len(rule) for rule in exceptions], np.int32)
+        starts = np.cumsum(sizes, dtype=np.int32) - sizes
+        hashes = np.array([hash_of(rule) for rule in exceptions], np.uint64)
+        self._find(np.frombuffer(b"".join(exceptions), np.uint8), starts, sizes, hashes, shapes=False)
+
+
+def _asked(nlp: Any, chunks: list[bytes]) -> tuple[list[int], list[int]]:
+    """Ask spaCy how chunks are cut: the byte lengths of all words, and how many words each chunk has."""
+    sizes: list[int] = []
+    counts: list[int] = []
+    with nlp.memory_zone():
+        # One by one: among the words of several chunks, spaCy would look for exceptions across their borders.
+        for chunk in chunks:
+            words = [len(token.text.encode()) for token in nlp.tokenizer(chunk.decode())]
+            sizes += words
+            counts.append(len(words))
+    return sizes, counts
+
+
+def _with_room(array: Any, length: int) -> Any:
+    """Return the array, or a longer copy, so that it has at least this length."""
+    return array if length <= len(array) else np.concatenate([array, np.empty(length, array.dtype)])
+
+
+@cache
+def english() -> ChunkTable:
+    """Return this process's table for the blank English pipeline."""
+    import spacy
+
+    nlp = spacy.blank("en")
+    return ChunkTable(nlp, native_rules(nlp))

@@ -1,0 +1,288 @@
+"""Judges and rewrites texts line by line as C4 does (Raffel et al. 2020, section 2.2)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fdf_ops_text.characters import DECIMAL, SPACE
+from fdf_ops_text.kernels.characters import decode
+from fdf_ops_text.kernels.compiling import inline, kernel
+from fdf_ops_text.kernels.lines import (
+    BLANK,
+    LINE_FEED,
+    NO_MORE,
+    STOP,
+    THREE_DOTS,
+    ends_in_ellipsis,
+    left_trimmed,
+    next_line,
+    right_trimmed,
+)
+from fdf_ops_text.kernels.words import ALL_PUNCTUATION, ENDS_SENTENCE
+
+LOREM_IPSUM, CURLY_BRACKET = 1, 2
+OPEN, CLOSE, CURLY = 0x5B, 0x5D, 0x7B
+
+
+@inline
+def _spelled(data, at, end, letters):
+    """Say how many bytes spell these lower-case letters here in any case, 0 where others stand.
+
+    The Kelvin sign is a ``k`` in lower case, as `str.lower` has it.
+    """
+    begin = at
+    for letter in letters:
+        if at >= end:
+            return 0
+        byte = data[at]
+        if 0x41 <= byte <= 0x5A:
+            byte |= 0x20
+        if byte == letter:
+            at += 1
+        elif letter == 0x6B and byte == 0xE2 and at + 2 < end and data[at + 1] == 0x84 and data[at + 2] == 0xAA:
+            at += 3
+        else:
+            return 0
+    return at - begin
+
+
+@inline
+def _citation(data, at, end, classes, edit, needed):
+    """Return the bytes of the citation mark here: a number in brackets, ``[edit]`` or ``[citation needed]``."""
+    after = at + 1
+    while after < end:
+        code, size = decode(data, after)
+        if not classes[code] & DECIMAL:
+            break
+        after += size
+    if after < end and data[after] == CLOSE:
+        return after + 1 - at
+    for mark in (edit, needed):
+        if at + len(mark) <= end:
+            same = True
+            for i in range(len(mark)):
+                if data[at + i] != mark[i]:
+                    same = False
+                    break
+            if same:
+                return len(mark)
+    return 0
+
+
+@kernel
+def c4_lines(
+    data,
+    starts,
+    ends,
+    classes,
+    first,
+    last,
+    at_byte,
+    n_chars,
+    phrases,
+    phrase_ends,
+    switches,
+    longest_word,
+    fewest_words,
+):
+    """Keep or drop each line, and write what is kept of each text.
+
+    `phrases` are the bytes of: ``[edit]``, ``[citation needed]``, ``lorem ipsum``, ``javascript`` and those of
+    policies, each ending where `phrase_ends` says. `switches`: citations, terminal mark, its single quote, lorem ipsum,
+    javascript, curly bracket, policy, and whether words are counted without citations. The words are those of
+    `whitespace_words`.
+
+    Returns the new bytes; per row where its text starts and ends in them, and the first reason to drop it; and per kept
+    line: its row, whether a citation was cut out, where it starts and ends in the new bytes, and in the old ones.
+    """
+    citations, terminal, single_quote, lorem, javascript, curly, policy, recount = switches
+    edit, needed = phrases[: phrase_ends[0]], phrases[phrase_ends[0] : phrase_ends[1]]
+    lorem_ipsum, script = phrases[phrase_ends[1] : phrase_ends[2]], phrases[phrase_ends[2] : phrase_ends[3]]
+    rows = len(starts)
+    size = 0
+    most = 0
+    for row in range(rows):
+        size += ends[row] - starts[row] + 1
+        for i in range(starts[row], ends[row]):
+            most += classes[data[i]] & SPACE != 0 or data[i] >= 0xC2
+        most += 1
+    out = np.empty(size, np.uint8)
+    out_starts = np.zeros(rows, np.int64)
+    out_ends = np.zeros(rows, np.int64)
+    reasons = np.zeros(rows, np.int8)
+    line_row = np.empty(most, np.int32)
+    line_cut = np.empty(most, np.bool_)
+    line_start = np.empty(most, np.int64)
+    line_end = np.empty(most, np.int64)
+    old_start = np.empty(most, np.int64)
+    old_end = np.empty(most, np.int64)
+    lines, to = 0, 0
+    for row in range(rows):
+        out_starts[row] = to
+        at, end = starts[row], ends[row]
+        word = first[row]
+        kept = 0
+        while at != NO_MORE and at < end:
+            stop, following = next_line(data, at, end, classes, True)
+            begin = left_trimmed(data, at, stop, classes)
+            close = right_trimmed(data, begin, stop, classes)
+            at = following
+            while word < last[row] and at_byte[word] < begin:
+                word += 1
+            words, too_long = 0, False
+            while word < last[row] and at_byte[word] < close:
+                too_long |= n_chars[word] > longest_word
+                words += 1
+                word += 1
+            if too_long:
+                continue
+            # Write the line where it would stand; only a kept one moves `to` on.
+            line = to + (1 if kept > 0 else 0)
+            put, has_curly, cut = line, False, False
+            i = begin
+            while i < close:
+                byte = data[i]
+                if byte == OPEN and citations:
+                    mark = _citation(data, i, close, classes, edit, needed)
+                    if mark > 0:
+                        cut = True
+                        i += mark
+                        continue
+                has_curly |= byte == CURLY
+                out[put] = byte
+                put += 1
+                i += 1
+            if terminal:
+                if put == line:
+                    continue
+                final = out[put - 1]
+                ended = final == STOP or final == 0x3F or final == 0x21 or final == 0x22
+                if not (ended or (single_quote and final == 0x27)) or ends_in_ellipsis(out, line, put, THREE_DOTS):
+                    continue
+            if cut and recount:
+                words = 0
+                inside = False
+                i = line
+                while i < put:
+                    code, width = decode(out, i)
+                    blank = classes[code] & SPACE != 0
+                    if not blank and not inside:
+                        words += 1
+                    inside = not blank
+                    i += width
+            if words < fewest_words:
+                continue
+            says_lorem, says_script, says_policy = False, False, False
+            for i in range(line, put):
+                low = out[i] | 0x20
+                if low == 0x6C:
+                    says_lorem |= lorem and _spelled(out, i, put, lorem_ipsum) > 0
+                elif low == 0x6A:
+                    says_script |= javascript and _spelled(out, i, put, script) > 0
+                elif policy and (low == 0x74 or low == 0x70 or low == 0x63 or low == 0x75):
+                    for number in range(4, len(phrase_ends)):
+                        if _spelled(out, i, put, phrases[phrase_ends[number - 1] : phrase_ends[number]]) > 0:
+                            says_policy = True
+                            break
+            if says_lorem and reasons[row] == 0:
+                reasons[row] = LOREM_IPSUM
+            if says_script:
+                continue
+            if has_curly and curly and reasons[row] == 0:
+                reasons[row] = CURLY_BRACKET
+            if says_policy:
+                continue
+            if kept > 0:
+                out[to] = LINE_FEED
+            kept += 1
+            line_row[lines], line_cut[lines] = row, cut
+            line_start[lines], line_end[lines] = line, put
+            old_start[lines], old_end[lines] = begin, close
+            lines += 1
+            to = put
+        out_starts[row] = left_trimmed(out, out_starts[row], to, classes)
+        out_ends[row] = right_trimmed(out, out_starts[row], to, classes)
+    kept_lines = (line_row[:lines], line_cut[:lines], line_start[:lines], line_end[:lines])
+    return out[:to], out_starts, out_ends, reasons, kept_lines, old_start[:lines], old_end[:lines]
+
+
+@kernel
+def spacy_sentences(data, starts, ends, text_rows, first, last, at_byte, n_bytes, flags):
+    """Count the sentences of pieces of texts as spaCy's sentencizer does (spaCy 3.8, pipeline/sentencizer.pyx).
+
+    Piece p lies in text ``text_rows[p]``, whose words `first` and `last` name; pieces of a text come in order.
+    """
+    pieces = len(starts)
+    counts = np.ones(pieces, np.int64)
+    word, row = 0, -1
+    for piece in range(pieces):
+        if text_rows[piece] != row:
+            row = text_rows[piece]
+            word = first[row]
+        while word < last[row] and at_byte[word] < starts[piece]:
+            word += 1
+        ended, any_word = False, False
+        reached = starts[piece]
+        while word < last[row] and at_byte[word] < ends[piece]:
+            # Whitespace beyond one space after a word is a word to spaCy, and one that is no punctuation.
+            gap = at_byte[word] - reached
+            if gap > 0 and (not any_word or gap > 1 or data[reached] != BLANK):
+                if ended:
+                    counts[piece] += 1
+                    ended = False
+                any_word = True
+            flag = flags[word]
+            if flag & ENDS_SENTENCE:
+                ended = True
+            elif ended and not flag & ALL_PUNCTUATION:
+                counts[piece] += 1
+                ended = False
+            any_word = True
+            reached = at_byte[word] + n_bytes[word]
+            word += 1
+        gap = ends[piece] - reached
+        if any_word and ended and gap > 0 and (gap > 1 or data[reached] != BLANK):
+            counts[piece] += 1
+    return counts
+
+
+@kernel
+def plain_sentences(data, starts, ends, classes, closing, ending):
+    """Count the sentences of pieces of texts: a word that ends in a mark of the class `ending`, closing quotes and
+    brackets (class `closing`) after it aside, ends one, if another word follows.
+    """
+    pieces = len(starts)
+    counts = np.ones(pieces, np.int64)
+    for piece in range(pieces):
+        at, end = starts[piece], ends[piece]
+        ended, pending = False, False
+        while at < end:
+            code, size = decode(data, at)
+            kind = classes[code]
+            if kind & SPACE:
+                pending |= ended
+                ended = False
+            else:
+                if pending:
+                    counts[piece] += 1
+                    pending = False
+                if kind & ending:
+                    ended = True
+                elif not kind & closing:
+                    ended = False
+            at += size
+    return counts
+
+
+@kernel
+def gathered(data, starts, ends):
+    """Copy pieces of bytes into one buffer; return it and the borders of the pieces in it."""
+    borders = np.zeros(len(starts) + 1, np.int64)
+    for i in range(len(starts)):
+        borders[i + 1] = borders[i] + ends[i] - starts[i]
+    out = np.empty(borders[-1], np.uint8)
+    for i in range(len(starts)):
+        to = borders[i] - starts[i]
+        for j in range(starts[i], ends[i]):
+            out[to + j] = data[j]
+    return out, borders

@@ -1,0 +1,375 @@
+"""Cuts a chunk (a run of non-whitespace) as spaCy's blank English tokenizer does.
+
+The algorithm is that of spaCy 3.8: strip prefixes and suffixes until neither is left or an exception stands there
+(tokenizer.pyx, `_split_affixes`), then keep URLs whole and split the rest at infixes (`_attach_tokens`). Which
+characters do what is told by a table made from spaCy's own rules (`fdf_ops_text.analysis.english`).
+
+Where spaCy would then merge words into an exception again, or the chunk may be an address of a kind that is not decided
+here, the kernel says that it does not know, and spaCy itself is asked.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fdf_ops_text.kernels.characters import decode, previous
+from fdf_ops_text.kernels.compiling import inline, kernel
+from fdf_ops_text.kernels.hashing import appended, mixed
+
+PREFIX = 1
+"""One such character is a prefix."""
+SUFFIX = 2
+"""One such character is a suffix."""
+INFIX = 4
+"""One such character splits wherever it stands: an ellipsis or an icon."""
+LETTER = 8
+"""A letter of spaCy's scripts (ALPHA)."""
+BEFORE_STOP = 16
+"""A full stop after it is a suffix."""
+UPPER = 32
+"""An upper-case letter (ALPHA_UPPER)."""
+BEFORE_INNER_STOP = 64
+"""A full stop between this and the next splits."""
+AFTER_INNER_STOP = 128
+HOST = 256
+"""May stand in the name of a host."""
+LOWER = 512
+"""A lower-case letter (ALPHA_LOWER), as top-level domains have."""
+SCHEME = 1024
+"""May stand in the scheme of a URL."""
+HYPHEN = 2048
+"""A hyphen, a dash or a tilde."""
+
+UNKNOWN = -1
+MOST_LABEL = 64
+MOST_TOP_LEVEL = 63
+NO_EXCEPTION = -1
+
+STOP, PLUS, DOLLAR, COLON, SLASH, AT, DASH = 0x2E, 0x2B, 0x24, 0x3A, 0x2F, 0x40, 0x2D
+STAR, CARET, LESS, MORE, EQUAL = 0x2A, 0x5E, 0x3C, 0x3E, 0x3D
+ELLIPSIS, EM_DASH, DEGREE, RIGHT_QUOTE = 0x2026, 0x2014, 0xB0, 0x2019
+
+
+@inline
+def _digit(byte):
+    return 0x30 <= byte <= 0x39
+
+
+@inline
+def find(data, start, end, keys, values, longest):
+    """Return the value of these bytes in a table of strings of at most `longest` bytes, or -1."""
+    if end - start > longest or end <= start:
+        return NO_EXCEPTION
+    value = np.uint64(0)
+    for i in range(start, end):
+        value = appended(value, data[i])
+    key = mixed(value)
+    mask = np.uint64(len(keys) - 1)
+    slot = key & mask
+    while keys[slot] != np.uint64(0):
+        if keys[slot] == key:
+            return values[slot]
+        slot = (slot + np.uint64(1)) & mask
+    return NO_EXCEPTION
+
+
+@inline
+def prefix_length(data, start, end, classes):
+    """Return how many bytes at the start are a prefix."""
+    byte = data[start]
+    if byte == STOP:
+        at = start + 1
+        while at < end and data[at] == STOP:
+            at += 1
+        return at - start if at - start > 1 else 0
+    if byte == PLUS:
+        return 0 if start + 1 < end and _digit(data[start + 1]) else 1
+    # US$, C$ and A$
+    if (byte == 0x43 or byte == 0x41) and start + 1 < end and data[start + 1] == DOLLAR:
+        return 2
+    if byte == 0x55 and start + 2 < end and data[start + 1] == 0x53 and data[start + 2] == DOLLAR:
+        return 3
+    code, size = decode(data, start)
+    return size if classes[code] & PREFIX else 0
+
+
+@inline
+def suffix_length(data, start, end, classes, unit_keys, unit_values, longest_unit):
+    """Return how many bytes at the end are a suffix: the longest of all rules that hold."""
+    if start >= end:
+        return 0
+    most = 0
+    last = previous(data, end)
+    code, size = decode(data, last)
+    if classes[code] & SUFFIX:
+        most = size
+    if code == ELLIPSIS and last > start:
+        before = previous(data, last)
+        if before >= start and decode(data, before)[0] == ELLIPSIS:
+            most = end - before
+    elif code == STOP:
+        at = last
+        while at > start and data[at - 1] == STOP:
+            at -= 1
+        if end - at > 1:
+            most = end - at
+        elif last > start:
+            before = previous(data, last)
+            kind, _ = decode(data, before)
+            if classes[kind] & BEFORE_STOP:
+                most = 1
+            elif before > start:
+                second, _ = decode(data, previous(data, before))
+                if (classes[kind] & UPPER and classes[second] & UPPER) or (
+                    second == DEGREE
+                    and (kind == 0x46 or kind == 0x66 or kind == 0x43 or kind == 0x63 or kind == 0x4B or kind == 0x6B)
+                ):
+                    most = 1
+    elif code == PLUS:
+        if last > start and _digit(data[last - 1]):
+            most = 1
+    elif (code == 0x73 or code == 0x53) and last > start:
+        before = previous(data, last)
+        if before >= start:
+            quote, _ = decode(data, before)
+            if quote == 0x27 or quote == RIGHT_QUOTE:
+                most = end - before
+    # Units and currencies follow a digit and hold none, so only what stands after the last digit can be one.
+    at = end
+    while at > start and end - at <= longest_unit and not _digit(data[at - 1]):
+        at -= 1
+    if (
+        at > start
+        and end - at > most
+        and _digit(data[at - 1])
+        and find(data, at, end, unit_keys, unit_values, longest_unit) != NO_EXCEPTION
+    ):
+        most = end - at
+    return most
+
+
+@inline
+def address(data, start, end, classes):
+    """Say whether a string is a URL to spaCy: 1 if so, 0 if not, -1 where that is not decided here."""
+    stops = 0
+    for i in range(start, end):
+        if data[i] == AT:
+            return UNKNOWN
+        if data[i] == STOP:
+            stops += 1
+    if stops == 0:
+        return 0
+    found = host_and_path(data, start, end, classes)
+    if found != 0:
+        return found
+    at, chars = start, 0
+    while at < end:
+        code, size = decode(data, at)
+        if code == COLON:
+            if chars >= 2 and at + 2 < end and data[at + 1] == SLASH and data[at + 2] == SLASH:
+                return host_and_path(data, at + 3, end, classes)
+            return 0
+        if not classes[code] & SCHEME:
+            return 0
+        chars += 1
+        at += size
+    return 0
+
+
+@inline
+def host_and_path(data, start, end, classes):
+    """Say whether a string is a host name with a top-level domain, perhaps a port, perhaps a path."""
+    at, labels, numbers = start, 0, 0
+    while True:
+        head = at
+        chars, lower, decimal = 0, True, True
+        starts_well, ends_well = False, False
+        while at < end:
+            code, size = decode(data, at)
+            kind = classes[code]
+            if not (kind & HOST or code == DASH or code == 0x5F):
+                break
+            ends_well = kind & HOST != 0
+            if at == head:
+                starts_well = ends_well
+            lower = lower and kind & LOWER != 0
+            decimal = decimal and _digit(code)
+            chars += 1
+            at += size
+        if decimal and chars > 0:
+            numbers += 1
+            if numbers == 4 and labels == 3:
+                return UNKNOWN  # an IP address
+        if at < end and data[at] == STOP and starts_well and ends_well and chars <= MOST_LABEL:
+            labels += 1
+            at += 1
+            continue
+        if labels == 0 or not lower or chars < 2 or chars > MOST_TOP_LEVEL:
+            return 0
+        break
+    if at < end and data[at] == COLON:
+        at += 1
+        digits = 0
+        while at < end and _digit(data[at]):
+            digits += 1
+            at += 1
+        if at < end and data[at] >= 0x80:
+            return UNKNOWN  # digits of other scripts count, too
+        if digits < 2 or digits > 5:
+            return 0
+    if at == end or data[at] == SLASH or data[at] == 0x3F or data[at] == 0x23:
+        return 1
+    return 0
+
+
+@inline
+def infix_length(data, start, at, end, classes):
+    """Return how many bytes at this place of the string that begins at `start` are an infix."""
+    code, size = decode(data, at)
+    kind = classes[code]
+    if kind & INFIX:
+        return size
+    after = at + size
+    if code == STOP and after < end and data[after] == STOP:
+        while after < end and data[after] == STOP:
+            after += 1
+        return after - at
+    if at == start or after >= end:
+        return 0
+    before, _ = decode(data, previous(data, at))
+    following, _ = decode(data, after)
+    if (
+        (code == PLUS or code == DASH or code == STAR or code == CARET)
+        and _digit(before)
+        and (_digit(following) or following == DASH)
+    ):
+        return 1
+    if code == STOP:
+        return 1 if classes[before] & BEFORE_INNER_STOP and classes[following] & AFTER_INNER_STOP else 0
+    letter = classes[before] & LETTER != 0
+    if code == 0x2C:
+        return 1 if letter and classes[following] & LETTER else 0
+    if not (letter or _digit(before)):
+        return 0
+    if code == COLON or code == LESS or code == MORE or code == EQUAL or code == SLASH:
+        return 1 if classes[following] & LETTER else 0
+    if kind & HYPHEN:
+        if classes[following] & LETTER:
+            return size
+        # Two or three dashes, or two em dashes.
+        most = 3 if code == DASH else (2 if code == EM_DASH else 1)
+        count, stop = 1, after
+        while count < most and stop < end:
+            next_code, next_size = decode(data, stop)
+            if next_code != code:
+                break
+            stop += next_size
+            count += 1
+            if stop < end and classes[decode(data, stop)[0]] & LETTER:
+                return stop - at
+    return 0
+
+
+@inline
+def cut(data, start, end, classes, rules, pieces, to):
+    """Write the byte lengths of a chunk's words to ``pieces[to:]``; return how many there are, or UNKNOWN.
+
+    There must be room for as many as the chunk has bytes. An exception's value is twice its number, and one more where
+    spaCy looks for it among words, too.
+    """
+    keys, values, longest, piece_first, piece_count, exception_pieces, unit_keys, unit_values, longest_unit = rules
+    front, back = to, to + end - start
+    room = back
+    a, b, size = start, end, -1
+    while a < b and b - a != size:
+        if find(data, a, b, keys, values, longest) != NO_EXCEPTION:
+            break
+        size = b - a
+        pre = prefix_length(data, a, b, classes)
+        if pre > 0 and a + pre < b and find(data, a + pre, b, keys, values, longest) != NO_EXCEPTION:
+            pieces[front] = pre
+            front += 1
+            a += pre
+            break
+        suf = suffix_length(data, a + pre, b, classes, unit_keys, unit_values, longest_unit)
+        if suf > 0 and find(data, a, b - suf, keys, values, longest) != NO_EXCEPTION:
+            back -= 1
+            pieces[back] = suf
+            b -= suf
+            break
+        if pre > 0:
+            pieces[front] = pre
+            front += 1
+            a += pre
+        if suf > 0:
+            back -= 1
+            pieces[back] = suf
+            b -= suf
+    if a < b:
+        exception = find(data, a, b, keys, values, longest)
+        if exception != NO_EXCEPTION:
+            exception >>= 1
+            for i in range(piece_first[exception], piece_first[exception] + piece_count[exception]):
+                pieces[front] = exception_pieces[i]
+                front += 1
+        else:
+            whole = address(data, a, b, classes)
+            if whole == UNKNOWN:
+                return UNKNOWN
+            if whole == 1:
+                pieces[front] = b - a
+                front += 1
+            else:
+                front = split_at_infixes(data, a, b, classes, pieces, front)
+    # The suffixes came from the outside in and were put down from the end, so they stand in order.
+    for i in range(back, room):
+        pieces[front] = pieces[i]
+        front += 1
+    count = front - to
+    # spaCy looks for exceptions once more, among the words: it alone knows which of them it joins.
+    at = start
+    for i in range(to, front):
+        stop = at + pieces[i]
+        for j in range(i + 1, front):
+            stop += pieces[j]
+            if stop - at > longest:
+                break
+            exception = find(data, at, stop, keys, values, longest)
+            if exception != NO_EXCEPTION and exception & 1:
+                return UNKNOWN
+        at += pieces[i]
+    return count
+
+
+@inline
+def split_at_infixes(data, start, end, classes, pieces, front):
+    """Write the lengths of the parts and infixes of a string; return where the next length goes."""
+    begin, at = start, start
+    while at < end:
+        size = infix_length(data, start, at, end, classes)
+        if size == 0:
+            at += decode(data, at)[1]
+            continue
+        if at != start:
+            if at != begin:
+                pieces[front] = at - begin
+                front += 1
+            pieces[front] = size
+            front += 1
+            begin = at + size
+        at += size
+    if begin < end:
+        pieces[front] = end - begin
+        front += 1
+    return front
+
+
+@kernel
+def cut_new(data, at_byte, n_bytes, classes, rules, pieces, to):
+    """Cut chunks one after the other; return how many words each has (or UNKNOWN), and the end of what was written."""
+    counts = np.empty(len(at_byte), np.int32)
+    for i in range(len(at_byte)):
+        counts[i] = cut(data, at_byte[i], at_byte[i] + n_bytes[i], classes, rules, pieces, to)
+        if counts[i] > 0:
+            to += counts[i]
+    return counts, to

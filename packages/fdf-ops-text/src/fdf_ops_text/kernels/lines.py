@@ -1,0 +1,164 @@
+"""Finds lines, trims them, and counts what stands at their ends."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fdf_ops_text.characters import LINE_BREAK, SPACE
+from fdf_ops_text.kernels.characters import decode, previous
+from fdf_ops_text.kernels.compiling import inline, kernel
+
+LINE_FEED, CARRIAGE_RETURN, STOP, BLANK = 0x0A, 0x0D, 0x2E, 0x20
+NO_MORE = -1
+
+THREE_DOTS = 1
+"""``...``"""
+ONE_CHARACTER = 2
+"""``…``"""
+SPACED_DOTS = 4
+"""``. . .``"""
+
+
+@inline
+def next_line(data, at, end, classes, universal):
+    r"""Return where the line that begins at `at` ends, and where the next one begins (NO_MORE: nowhere).
+
+    `universal` breaks as `str.splitlines` does, where a break at the end begins no further line; otherwise only line
+    feeds break, as in ``split("\n")``.
+    """
+    while at < end:
+        byte = data[at]
+        if byte == LINE_FEED:
+            return at, (NO_MORE if universal and at + 1 == end else at + 1)
+        if not universal or (0x1E < byte < 0xC2) or byte > 0xE2:
+            at += 1
+            continue
+        code, size = decode(data, at)
+        if classes[code] & LINE_BREAK:
+            after = at + size
+            if code == CARRIAGE_RETURN and after < end and data[after] == LINE_FEED:
+                after += 1
+            return at, (NO_MORE if after == end else after)
+        at += size
+    return end, NO_MORE
+
+
+@inline
+def left_trimmed(data, start, end, classes):
+    """Return where the first character stands that is not whitespace; `end` where there is none."""
+    while start < end:
+        code, size = decode(data, start)
+        if not classes[code] & SPACE:
+            return start
+        start += size
+    return end
+
+
+@inline
+def right_trimmed(data, start, end, classes):
+    """Return where the last character ends that is not whitespace; `start` where there is none."""
+    while end > start:
+        at = previous(data, end)
+        if not classes[decode(data, at)[0]] & SPACE:
+            return end
+        end = at
+    return start
+
+
+@inline
+def chars_between(data, start, end):
+    """Return the number of characters between two bytes."""
+    count = 0
+    for i in range(start, end):
+        if data[i] & 0xC0 != 0x80:
+            count += 1
+    return count
+
+
+@inline
+def ends_in_ellipsis(data, start, end, kinds):
+    """Say whether a line ends in one of these kinds of ellipsis."""
+    if end - start < 3:
+        return False
+    a, b, c = data[end - 3], data[end - 2], data[end - 1]
+    if kinds & THREE_DOTS and a == STOP and b == STOP and c == STOP:
+        return True
+    if kinds & ONE_CHARACTER and a == 0xE2 and b == 0x80 and c == 0xA6:
+        return True
+    return (
+        kinds & SPACED_DOTS != 0
+        and end - start >= 5
+        and a == STOP
+        and b == BLANK
+        and c == STOP
+        and data[end - 4] == BLANK
+        and data[end - 5] == STOP
+    )
+
+
+@kernel
+def line_marks(data, starts, ends, classes, bullets, kinds, universal, trim, skip_blank):
+    """Count per row: lines, lines that start with one of the code points `bullets`, lines that end in an ellipsis.
+
+    `trim` looks at lines without the whitespace around them, `skip_blank` does not count those of nothing else.
+    """
+    rows = len(starts)
+    n_lines = np.zeros(rows, np.int64)
+    n_bullets = np.zeros(rows, np.int64)
+    n_ellipses = np.zeros(rows, np.int64)
+    for row in range(rows):
+        at, end = starts[row], ends[row]
+        if universal and at == end:
+            continue
+        while at != NO_MORE:
+            stop, following = next_line(data, at, end, classes, universal)
+            first, last = at, stop
+            if trim or skip_blank:
+                first = left_trimmed(data, at, stop, classes)
+                if skip_blank and first == stop:
+                    at = following
+                    continue
+                last = right_trimmed(data, first, stop, classes)
+                if not trim:
+                    first, last = at, stop
+            n_lines[row] += 1
+            if first < last:
+                code, _ = decode(data, first)
+                for bullet in bullets:
+                    if code == bullet:
+                        n_bullets[row] += 1
+                        break
+            if ends_in_ellipsis(data, first, last, kinds):
+                n_ellipses[row] += 1
+            at = following
+    return n_lines, n_bullets, n_ellipses
+
+
+@kernel
+def text_marks(data, starts, ends):
+    """Count per row: characters, line feeds, ``#``, ``...`` (found from the left, not overlapping) and ``…``."""
+    rows = len(starts)
+    n_chars = np.zeros(rows, np.int64)
+    n_feeds = np.zeros(rows, np.int64)
+    n_hashes = np.zeros(rows, np.int64)
+    n_dots = np.zeros(rows, np.int64)
+    n_ellipses = np.zeros(rows, np.int64)
+    for row in range(rows):
+        run, end = 0, ends[row]
+        for i in range(starts[row], end):
+            byte = data[i]
+            if byte & 0xC0 != 0x80:
+                n_chars[row] += 1
+            if byte == STOP:
+                run += 1
+                continue
+            n_dots[row] += run // 3
+            run = 0
+            if byte == LINE_FEED:
+                n_feeds[row] += 1
+            elif byte == 0x23:
+                n_hashes[row] += 1
+            elif byte == 0xE2 and data[i + 1] == 0x80 and data[i + 2] == 0xA6:
+                n_ellipses[row] += 1
+        n_dots[row] += run // 3
+    return n_chars, n_feeds, n_hashes, n_dots, n_ellipses
