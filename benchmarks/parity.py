@@ -206,15 +206,13 @@ class Comparison:
 
 def print_tables(compared: dict[str, Comparison], *, peer: str, names: list[str], same_reasons: bool, ids: int) -> None:
     """Print how many documents are equal, then both sides' reasons, then which documents differ."""
-    print(
-        "| filter | documents | equal | equal % | texts both keep and rewrite | of these equal |\n|---|---|---|---|---|---|"
-    )
+    print(f"| filter | documents | equal | equal % | texts that both rewrite | equal |\n|{'---|' * 6}")
     for name, held in compared.items():
         equal = len(held.pairs) - len(held.differing(same_reasons=same_reasons))
         share = 100 * equal / max(len(held.pairs), 1)
         rewritten = f"{len(held.texts):,} | {sum(held.texts):,}" if held.texts else "- | -"
         print(f"| {name} | {len(held.pairs):,} | {equal:,} | {share:.3f} | {rewritten} |")
-    print(f"\n| filter | reason | {peer} | FDF | both |\n|---|---|---|---|---|")
+    print(f"\n| filter | reason | {peer} | FDF | both |\n|{'---|' * 5}")
     for name, held in compared.items():
         theirs, ours = Counter(pair[0] for pair in held.pairs), Counter(pair[1] for pair in held.pairs)
         both = Counter(pair[0] for pair in held.pairs if pair[0] == pair[1])
