@@ -15,7 +15,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fdf_ops_text.analysis.english import Rules, exception_table, native_rules, single_chunks
+from fdf_ops_text.analysis.borders import Borders, cut_among_neighbours
+from fdf_ops_text.analysis.english import (
+    Rules,
+    exception_table,
+    exceptions_among_words,
+    native_rules,
+    single_chunks,
+)
 from fdf_ops_text.analysis.words import Words
 from fdf_ops_text.characters import table
 from fdf_ops_text.kernels.english import UNKNOWN, cut_new
@@ -42,6 +49,7 @@ class ChunkTable:
         self._nlp = nlp
         self._rules = rules
         self._exceptions = exception_table(nlp)
+        self._borders = Borders.of(exceptions_among_words(nlp))
         self.entries: int
         self._n_pieces: int
         self._keys: Any
@@ -49,6 +57,8 @@ class ChunkTable:
         self._first: Any
         self._count: Any
         self._pieces: Any
+        # Per entry: whether words may have been joined in it. The last two stand for SINGLE and LAST_OFF.
+        self._is_joined: Any
         self._empty()
 
     def cut(self, chunks: Words) -> Words:
@@ -61,6 +71,8 @@ class ChunkTable:
             block = slice(start, start + BLOCK)
             of_block = (chunks.at_byte[block], chunks.n_bytes[block], chunks.flags[block], chunks.hashes[block])
             entries[block] = self._find(data, *of_block)
+            for index in self._borders.open(chunks, start + np.flatnonzero(self._is_joined[entries[block]])):
+                entries[index] = self._entry_among_neighbours(chunks, index)
         held = (chunks.at_byte, chunks.n_bytes, chunks.n_chars, chunks.flags, chunks.hashes)
         cuts = (self._first, self._count, self._pieces)
         arrays = cut_chunks(data, chunks.first, chunks.last, *held, entries, *cuts, table())
@@ -84,6 +96,8 @@ class ChunkTable:
         self._first = _with_room(self._first, known + new)
         self._count = _with_room(self._count, known + new)
         self._pieces = _with_room(self._pieces, self._n_pieces + int(n_bytes.sum()))
+        if len(self._is_joined) < known + new + 2:
+            self._is_joined = np.concatenate([self._is_joined, np.zeros(known + new, np.bool_)])
         counts = np.full(new, UNKNOWN, np.int32)
         if self._rules is not None:
             arrays = (self._rules.classes, self._rules.arrays)
@@ -99,8 +113,25 @@ class ChunkTable:
             self._pieces[self._n_pieces : self._n_pieces + len(sizes)] = sizes
             self._first[known + open_] = self._n_pieces + np.cumsum(counts[open_]) - counts[open_]
             self._n_pieces += len(sizes)
+            self._is_joined[known + open_] = True
         self._count[known : known + new] = counts
         self.entries += new
+
+    def _entry_among_neighbours(self, chunks: Words, index: int) -> int:
+        """Return the entry of a chunk that its neighbours may decide about: the table's, or one for this place."""
+        entry = int(self._find(*_one(chunks, index))[0])
+        sizes = cut_among_neighbours(self._nlp, chunks, index)
+        first = self._first[entry]
+        if sizes == self._pieces[first : first + self._count[entry]].tolist():
+            return entry
+        self._first = _with_room(self._first, self.entries + 1)
+        self._count = _with_room(self._count, self.entries + 1)
+        self._pieces = _with_room(self._pieces, self._n_pieces + len(sizes))
+        self._pieces[self._n_pieces : self._n_pieces + len(sizes)] = sizes
+        self._first[self.entries], self._count[self.entries] = self._n_pieces, len(sizes)
+        self._n_pieces += len(sizes)
+        self.entries += 1
+        return self.entries - 1
 
     def _empty(self) -> None:
         """Forget all but the tokenizer's exceptions, some of which look like plain words."""
@@ -110,11 +141,19 @@ class ChunkTable:
         self._first = np.empty(SMALLEST, np.int64)
         self._count = np.empty(SMALLEST, np.int32)
         self._pieces = np.empty(SMALLEST, np.int32)
+        self._is_joined = np.zeros(SMALLEST, np.bool_)
         exceptions = [rule.encode() for rule in single_chunks(self._nlp)]
         sizes = np.array([len(rule) for rule in exceptions], np.int32)
         starts = np.cumsum(sizes, dtype=np.int32) - sizes
         hashes = np.array([hash_of(rule) for rule in exceptions], np.uint64)
         self._find(np.frombuffer(b"".join(exceptions), np.uint8), starts, sizes, np.zeros(len(sizes), np.uint8), hashes)
+        # An exception that is a chunk is one by itself.
+        self._is_joined[:] = False
+
+
+def _one(chunks: Words, index: int) -> tuple[Bytes, Integers, Integers, Bytes, Hashes]:
+    one = slice(index, index + 1)
+    return chunks.texts.data, chunks.at_byte[one], chunks.n_bytes[one], chunks.flags[one], chunks.hashes[one]
 
 
 def _asked(nlp: Any, chunks: list[bytes]) -> tuple[list[int], list[int]]:

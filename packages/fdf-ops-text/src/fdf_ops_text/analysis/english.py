@@ -103,10 +103,16 @@ def exception_table(nlp: Any) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.in
     """Return an open table from each exception to twice its number, and one more where spaCy looks for it among words
     that it cut apart (Tokenizer.add_special_case).
     """
+    among_words = set(exceptions_among_words(nlp))
+    rules = list(single_chunks(nlp))
+    return _hashed(rules, [2 * number + (rule in among_words) for number, rule in enumerate(rules)])
+
+
+def exceptions_among_words(nlp: Any) -> list[str]:
+    """Return the exceptions that spaCy looks for among words that it cut apart (Tokenizer.add_special_case)."""
     tokenizer = nlp.tokenizer
-    rules = single_chunks(nlp)
-    is_cut = [bool(tokenizer.find_prefix(r) or tokenizer.find_infix(r) or tokenizer.find_suffix(r)) for r in rules]
-    return _hashed(list(rules), [2 * number + cut for number, cut in enumerate(is_cut)])
+    finds = (tokenizer.find_prefix, tokenizer.find_infix, tokenizer.find_suffix)
+    return [rule for rule in single_chunks(nlp) if any(find(rule) for find in finds)]
 
 
 def _exceptions(nlp: Any) -> tuple[Any, ...]:
