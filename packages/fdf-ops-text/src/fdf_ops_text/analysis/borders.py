@@ -24,38 +24,47 @@ Indices = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Borders:
-    """Tells which chunks a neighbour may decide about. `pairs[a, b]`: an exception has the byte `b` after `a`."""
+    """Tells which chunks a neighbour may decide about.
+
+    `pairs[a, b]`: an exception has the byte `b` after `a`. `parts` are all parts of exceptions.
+    """
 
     pairs: npt.NDArray[np.bool_]
+    parts: frozenset[bytes]
 
     @classmethod
     def of(cls, exceptions: list[str]) -> Borders:
-        """Make the table for the exceptions that are looked for among words."""
+        """Make the tables for the exceptions that are looked for among words."""
         pairs = np.zeros((256, 256), np.bool_)
+        parts: set[bytes] = set()
         for exception in exceptions:
-            encoded = np.frombuffer(exception.encode(), np.uint8)
-            pairs[encoded[:-1], encoded[1:]] = True
-        return cls(pairs)
+            encoded = exception.encode()
+            codes = np.frombuffer(encoded, np.uint8)
+            pairs[codes[:-1], codes[1:]] = True
+            size = len(encoded)
+            parts.update(encoded[i:j] for i in range(size) for j in range(i + 2, size + 1))
+        return cls(pairs, frozenset(parts))
 
-    def open(self, chunks: Words, indices: Indices) -> list[int]:
-        """Return those of the chunks that have a neighbour, one space away, with which an exception could go on."""
-        before = self._joined(chunks, indices - 1)
-        after = self._joined(chunks, indices)
-        return [int(i) for i in indices[before | after]]
+    @property
+    def longest(self) -> int:
+        """The most bytes of a part of an exception."""
+        return max(map(len, self.parts))
 
-    def _joined(self, chunks: Words, left: Indices) -> npt.NDArray[np.bool_]:
-        data, at_byte, n_bytes = chunks.texts.data, chunks.at_byte, chunks.n_bytes
-        held = (left >= 0) & (left + 1 < len(at_byte))
-        left = np.where(held, left, 0)
-        right = np.minimum(left + 1, len(at_byte) - 1)
-        end, start = at_byte[left] + n_bytes[left], at_byte[right]
-        held &= (start == end + 1) & (data[np.minimum(end, len(data) - 1)] == SPACE)
-        held &= self.pairs[data[end - 1], data[start]]
-        # The next row's first chunk is no neighbour.
-        held &= np.searchsorted(chunks.texts.starts, end, side="right") == np.searchsorted(
-            chunks.texts.starts, start, side="right"
-        )
-        return held
+    def near(self, chunks: Words, joined: Indices) -> list[tuple[int, int]]:
+        """Return the pairs of chunks, one of them in `joined`, that one space parts and an exception may reach over."""
+        left = np.unique(np.concatenate([joined - 1, joined]))
+        left = left[(left >= 0) & (left + 1 < len(chunks.at_byte))]
+        data, starts = chunks.texts.data, chunks.texts.starts
+        end, start = chunks.at_byte[left] + chunks.n_bytes[left], chunks.at_byte[left + 1]
+        held = (start == end + 1) & (data[end] == SPACE) & self.pairs[data[end - 1], data[start]]
+        left, end, start = left[held], end[held], start[held]
+        # The first chunk of the next row is no neighbour.
+        left = left[np.searchsorted(starts, end, side="right") == np.searchsorted(starts, start, side="right")]
+        return [(int(i), int(i) + 1) for i in left]
+
+    def may_go_on(self, ends: list[bytes], starts: list[bytes]) -> bool:
+        """Say whether an exception may have one of these words and then one of those."""
+        return any(end + start in self.parts for end in ends for start in starts)
 
 
 def cut_among_neighbours(nlp: Any, chunks: Words, index: int) -> list[int]:

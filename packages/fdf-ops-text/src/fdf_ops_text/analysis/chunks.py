@@ -25,9 +25,9 @@ from fdf_ops_text.analysis.english import (
 )
 from fdf_ops_text.analysis.words import Words
 from fdf_ops_text.characters import table
-from fdf_ops_text.kernels.english import UNKNOWN, cut_new
+from fdf_ops_text.kernels.english import JOINED, cut_new
 from fdf_ops_text.kernels.hashing import hash_of
-from fdf_ops_text.kernels.words import cut_chunks, look_up_chunks, refill
+from fdf_ops_text.kernels.words import SINGLE, cut_chunks, look_up_chunks, refill
 
 BLOCK = 1 << 16
 """Chunks that are looked up in one go; the table has room for as many new entries."""
@@ -71,8 +71,12 @@ class ChunkTable:
             block = slice(start, start + BLOCK)
             of_block = (chunks.at_byte[block], chunks.n_bytes[block], chunks.flags[block], chunks.hashes[block])
             entries[block] = self._find(data, *of_block)
-            for index in self._borders.open(chunks, start + np.flatnonzero(self._is_joined[entries[block]])):
-                entries[index] = self._entry_among_neighbours(chunks, index)
+        joined = np.flatnonzero(self._is_joined[entries])
+        for left, right in self._borders.near(chunks, joined):
+            if self._borders.may_go_on(self._ends(chunks, entries, left), self._starts(chunks, entries, right)):
+                for index in (left, right):
+                    if self._is_joined[entries[index]]:
+                        entries[index] = self._entry_among_neighbours(chunks, index, int(entries[index]))
         held = (chunks.at_byte, chunks.n_bytes, chunks.n_chars, chunks.flags, chunks.hashes)
         cuts = (self._first, self._count, self._pieces)
         arrays = cut_chunks(data, chunks.first, chunks.last, *held, entries, *cuts, table())
@@ -98,14 +102,15 @@ class ChunkTable:
         self._pieces = _with_room(self._pieces, self._n_pieces + int(n_bytes.sum()))
         if len(self._is_joined) < known + new + 2:
             self._is_joined = np.concatenate([self._is_joined, np.zeros(known + new, np.bool_)])
-        counts = np.full(new, UNKNOWN, np.int32)
+        counts = np.full(new, JOINED, np.int32)
         if self._rules is not None:
             arrays = (self._rules.classes, self._rules.arrays)
             counts, end = cut_new(data, at_byte, n_bytes, *arrays, self._pieces, self._n_pieces)
             decided = np.maximum(counts, 0)
             self._first[known : known + new] = self._n_pieces + np.cumsum(decided) - decided
             self._n_pieces = int(end)
-        open_ = np.flatnonzero(counts == UNKNOWN)
+        self._is_joined[known : known + new] = counts == JOINED
+        open_ = np.flatnonzero(counts < 0)
         if len(open_):
             chunks = [bytes(data[at : at + size]) for at, size in zip(at_byte[open_], n_bytes[open_], strict=True)]
             sizes, counts[open_] = _asked(self._nlp, chunks)
@@ -113,13 +118,27 @@ class ChunkTable:
             self._pieces[self._n_pieces : self._n_pieces + len(sizes)] = sizes
             self._first[known + open_] = self._n_pieces + np.cumsum(counts[open_]) - counts[open_]
             self._n_pieces += len(sizes)
-            self._is_joined[known + open_] = True
         self._count[known : known + new] = counts
         self.entries += new
 
-    def _entry_among_neighbours(self, chunks: Words, index: int) -> int:
+    def _starts(self, chunks: Words, entries: Integers, index: int) -> list[bytes]:
+        """Return what the first word of a chunk may be before words are joined."""
+        chunk, entry = _bytes(chunks, index), int(entries[index])
+        if self._is_joined[entry]:
+            return [chunk[:size] for size in range(1, min(len(chunk), self._borders.longest) + 1)]
+        return [chunk[: self._pieces[self._first[entry]]] if entry >= 0 else chunk[: len(chunk) + 1 + entry]]
+
+    def _ends(self, chunks: Words, entries: Integers, index: int) -> list[bytes]:
+        """Return what the last word of a chunk may be before words are joined."""
+        chunk, entry = _bytes(chunks, index), int(entries[index])
+        if self._is_joined[entry]:
+            return [chunk[-size:] for size in range(1, min(len(chunk), self._borders.longest) + 1)]
+        if entry >= 0:
+            return [chunk[-int(self._pieces[self._first[entry] + self._count[entry] - 1]) :]]
+        return [chunk if entry == SINGLE else chunk[-1:]]
+
+    def _entry_among_neighbours(self, chunks: Words, index: int, entry: int) -> int:
         """Return the entry of a chunk that its neighbours may decide about: the table's, or one for this place."""
-        entry = int(self._find(*_one(chunks, index))[0])
         sizes = cut_among_neighbours(self._nlp, chunks, index)
         first = self._first[entry]
         if sizes == self._pieces[first : first + self._count[entry]].tolist():
@@ -151,9 +170,9 @@ class ChunkTable:
         self._is_joined[:] = False
 
 
-def _one(chunks: Words, index: int) -> tuple[Bytes, Integers, Integers, Bytes, Hashes]:
-    one = slice(index, index + 1)
-    return chunks.texts.data, chunks.at_byte[one], chunks.n_bytes[one], chunks.flags[one], chunks.hashes[one]
+def _bytes(chunks: Words, index: int) -> bytes:
+    start = chunks.at_byte[index]
+    return bytes(chunks.texts.data[start : start + chunks.n_bytes[index]])
 
 
 def _asked(nlp: Any, chunks: list[bytes]) -> tuple[list[int], list[int]]:

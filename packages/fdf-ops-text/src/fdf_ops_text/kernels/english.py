@@ -41,6 +41,9 @@ HYPHEN = 2048
 """A hyphen, a dash or a tilde."""
 
 UNKNOWN = -1
+"""Only spaCy can tell how the chunk is cut ..."""
+JOINED = -2
+"""... since it may join words to an exception."""
 MOST_LABEL = 64
 MOST_TOP_LEVEL = 63
 NO_EXCEPTION = -1
@@ -272,7 +275,7 @@ def infix_length(data, start, at, end, classes):
 
 @subroutine
 def cut(data, start, end, classes, rules, pieces, to):
-    """Write the byte lengths of a chunk's words to ``pieces[to:]``; return how many there are, or UNKNOWN.
+    """Write the byte lengths of a chunk's words to ``pieces[to:]``; return how many there are, UNKNOWN or JOINED.
 
     There must be room for as many as the chunk has bytes. An exception's value is twice its number, and one more where
     spaCy looks for it among words, too.
@@ -336,7 +339,7 @@ def cut(data, start, end, classes, rules, pieces, to):
                 break
             exception = find(data, at, stop, keys, values, longest)
             if exception != NO_EXCEPTION and exception & 1:
-                return UNKNOWN
+                return JOINED
         at += pieces[i]
     return count
 
@@ -366,7 +369,7 @@ def split_at_infixes(data, start, end, classes, pieces, front):
 
 @kernel
 def cut_new(data, at_byte, n_bytes, classes, rules, pieces, to):
-    """Cut chunks one after the other; return how many words each has (or UNKNOWN), and the end of what was written."""
+    """Cut chunks one after the other; return their numbers of words (or UNKNOWN, JOINED), and the end of what is written."""
     counts = np.empty(len(at_byte), np.int32)
     for i in range(len(at_byte)):
         counts[i] = cut(data, at_byte[i], at_byte[i] + n_bytes[i], classes, rules, pieces, to)
