@@ -369,7 +369,7 @@ def split_at_infixes(data, start, end, classes, pieces, front):
 
 @kernel
 def cut_new(data, at_byte, n_bytes, classes, rules, pieces, to):
-    """Cut chunks one after the other; return their numbers of words (or UNKNOWN, JOINED), and the end of what is written."""
+    """Cut chunks one after the other; return how many words each has (or UNKNOWN, JOINED) and where to write on."""
     counts = np.empty(len(at_byte), np.int32)
     for i in range(len(at_byte)):
         counts[i] = cut(data, at_byte[i], at_byte[i] + n_bytes[i], classes, rules, pieces, to)

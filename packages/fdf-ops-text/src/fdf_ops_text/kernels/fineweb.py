@@ -67,6 +67,6 @@ def line_shares(data, starts, ends, classes, terminal, short):
         n_lines[row] = count
         mask = emptied(slots, count)
         for i in range(count):
-            if first_with(slots, mask, hashes, i) != i:
+            if first_with(slots, mask, hashes, np.uint64(i)) != np.uint64(i):
                 repeated_chars[row] += lengths[i]
     return n_lines, n_terminal, n_short, repeated_chars

@@ -26,7 +26,8 @@ def first_with(slots, mask, hashes, index):
     """Return the first index that was put into the table with the hash of this one, which is put there if none was.
 
     A slot holds the upper half of a hash and 1 + its index, or EMPTY: most other hashes are told apart without a look
-    at `hashes`. `mask` is the number of slots in use, a power of two, less one.
+    at `hashes`. `mask` is the number of slots in use, a power of two, less one. The index is unsigned: numba looks
+    at every signed one twice, since it may count from the end, and that costs three times what is done here.
     """
     key = hashes[index]
     tag = key & _HIGH
@@ -34,10 +35,10 @@ def first_with(slots, mask, hashes, index):
     while True:
         held = slots[slot]
         if held == EMPTY:
-            slots[slot] = tag | np.uint64(index + 1)
+            slots[slot] = tag | (index + _ONE)
             return index
         if held & _HIGH == tag:
-            first = np.int64(held & _LOW) - 1
+            first = (held & _LOW) - _ONE
             if hashes[first] == key:
                 return first
         slot = (slot + _ONE) & mask

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fdf_ops_text.kernels.bytes import WIDTH, copied, eight_bytes
-from fdf_ops_text.kernels.compiling import inline, kernel, subroutine
+from fdf_ops_text.kernels.compiling import kernel, subroutine
 from fdf_ops_text.kernels.hashing import BASE, ONE, appended, mixed, power
 from fdf_ops_text.kernels.hashtable import emptied, first_with, table_size
 from fdf_ops_text.kernels.lines import LINE_FEED, left_trimmed, right_trimmed
@@ -53,7 +53,7 @@ def repeated_parts(data, start, end, fewest, slots, hashes):
                 chars += 1
             at += 1
         hashes[parts] = mixed(value)
-        if first_with(slots, mask, hashes, parts) != parts:
+        if first_with(slots, mask, hashes, np.uint64(parts)) != np.uint64(parts):
             repeated += 1
             repeated_chars += chars
         parts += 1
@@ -63,10 +63,11 @@ def repeated_parts(data, start, end, fewest, slots, hashes):
 
 
 @subroutine
-def counted(keys, places, slots, counts, firsts):
+def counted(keys, places, count, slots, counts, firsts):
     """Count how often the key of each place occurs: ``counts[firsts[i]]`` times, first at `firsts[i]`."""
-    mask = emptied(slots, len(places))
-    for i in places:
+    mask = emptied(slots, count)
+    for k in range(count):
+        i = np.uint64(places[k])
         held = first_with(slots, mask, keys, i)
         firsts[i] = held
         if held == i:
@@ -76,72 +77,114 @@ def counted(keys, places, slots, counts, firsts):
 
 
 @subroutine
-def top_gram(places, counts, firsts, chars_before, n):
+def narrowed(places, count, counts, firsts):
+    """Keep the places whose key, as `counted`, occurs more than once; return how many these are."""
+    repeated = 0
+    for k in range(count):
+        i = np.uint64(places[k])
+        places[repeated] = i
+        repeated += counts[np.uint64(firsts[i])] > 1
+    return repeated
+
+
+@subroutine
+def top_gram(places, count, counts, firsts, chars_before, n):
     """Return occurrences times characters of the most frequent n-gram, joined by spaces; of several, the first seen.
 
     `places` are in order where n-grams begin that may occur more than once. All others occur once, the very first one
     may be among them.
     """
-    most, at = 1, 0
-    for i in places:
-        if firsts[i] == i and counts[i] > most:
-            most, at = counts[i], i
-    return most * (chars_before[at + n] - chars_before[at] + n - 1)
+    most, at = np.int64(1), np.uint64(0)
+    for k in range(count):
+        i = np.uint64(places[k])
+        if np.uint64(firsts[i]) == i and counts[i] > most:
+            most, at = np.int64(counts[i]), i
+    return most * (chars_before[at + np.uint64(n)] - chars_before[at] + n - 1)
 
 
 @subroutine
-def suspects(data, at_byte, n_bytes, begin, words, joined, starts, marks, slots, counts, firsts, places):
-    """Return where runs of five or more words may begin that stood before, compared without what lies between words.
-
-    Two such runs begin with the same MARK bytes, if they are that long. So a place is no suspect if its run of five
-    words is that long and no other place goes on with the same bytes.
-    """
+def joined_words(data, at_byte, n_bytes, begin, words, joined, starts):
+    """Write words one after the other, and where each one starts; behind them, MARK zeros."""
     size = 0
-    for i in range(words):
+    for k in range(words):
+        i = np.uint64(k)
         starts[i] = size
-        copied(data, np.int64(at_byte[begin + i]), np.int64(n_bytes[begin + i]), joined, size)
-        size += n_bytes[begin + i]
+        copied(data, np.int64(at_byte[begin + k]), np.int64(n_bytes[begin + k]), joined, size)
+        size += n_bytes[begin + k]
     for i in range(MARK):
         joined[size + i] = 0
     starts[words] = size
-    for i in range(words - 4):
-        places[i] = i
-        marks[i] = mixed(eight_bytes(joined, starts[i]) * _STEP + eight_bytes(joined, starts[i] + 8))
-    counted(marks, places[: words - 4], slots, counts, firsts)
-    count = 0
-    for i in range(words - 4):
-        places[count] = i
-        count += starts[i + 5] - starts[i] < MARK or counts[firsts[i]] > 1
-    return places[:count]
 
 
 @subroutine
-def duplicate_grams(grams, keys, chars_before, places, words, n, slots):
+def suspects(joined, starts, words, marks, slots, counts, firsts, places):
+    """Write where runs of five or more words may begin that stood before, compared without what lies between words.
+
+    Two such runs begin with the same MARK bytes, if they are that long. So a place is no suspect if its run of five
+    words is that long and no other place goes on with the same bytes. Returns how many there are.
+    """
+    for k in range(words - 4):
+        i = np.uint64(k)
+        at = np.uint64(starts[i])
+        places[i] = k
+        marks[i] = mixed(eight_bytes(joined, at) * _STEP + eight_bytes(joined, at + np.uint64(WIDTH)))
+    counted(marks, places, words - 4, slots, counts, firsts)
+    count = 0
+    for k in range(words - 4):
+        i = np.uint64(k)
+        places[count] = k
+        count += (starts[i + np.uint64(5)] - starts[i] < MARK) | (counts[np.uint64(firsts[i])] > 1)
+    return count
+
+
+@subroutine
+def longer_grams(grams, places, count, words, n, begin, hashes, n_bytes, short_powers):
+    """Make hashes of the n words from each place on of those of n - 1 words."""
+    for k in range(count):
+        i = np.int64(places[k])
+        if i + n > words:
+            break
+        word = np.uint64(begin + i + n - 1)
+        size = np.uint64(n_bytes[word])
+        factor = short_powers[size] if size < np.uint64(SHORT) else power(np.int64(size))
+        grams[k] = grams[k] * factor + hashes[word]
+
+
+@subroutine
+def duplicate_grams(grams, keys, chars_before, places, count, words, n, slots):
     """Return the characters of n-grams that stood before, going on behind each one that is found.
 
     `places` are where such n-grams may begin, `grams` the hashes of those that begin there. Grams are compared as their
     words without anything between them.
     """
-    mask = emptied(slots, len(places))
-    repeated, free = 0, 0
-    for k in range(len(places)):
-        i = places[k]
+    mask = emptied(slots, count)
+    repeated, free = np.int64(0), np.int64(0)
+    for k in range(count):
+        i = np.int64(places[k])
         if i < free:
             continue
         if i + n > words:
             break
         keys[k] = mixed(grams[k])
-        if first_with(slots, mask, keys, k) != k:
-            repeated += chars_before[i + n] - chars_before[i]
+        if first_with(slots, mask, keys, np.uint64(k)) != np.uint64(k):
+            repeated += chars_before[np.uint64(i + n)] - chars_before[np.uint64(i)]
             free = i + n
     return repeated
 
 
-@inline
-def longer(value, hashes, n_bytes, word, short_powers):
-    """Return the hash of a string with a word more."""
-    size = n_bytes[word]
-    return value * (short_powers[size] if size < SHORT else power(size)) + hashes[word]
+@subroutine
+def spaced_grams(grams, places, count, words, n, begin, hashes):
+    """Make hashes of the n words from each place on, with what lies between them, of those of n - 1 words.
+
+    Returns how many places have n words.
+    """
+    for k in range(count):
+        i = np.int64(places[k])
+        if i + n > words:
+            return k
+        at = np.uint64(i)
+        grams[at] = mixed(grams[at] * _STEP + hashes[np.uint64(begin + i + n - 1)])
+    return count
 
 
 @kernel
@@ -203,43 +246,30 @@ def repetition(data, starts, ends, text_chars, classes, first, last, at_byte, n_
             places[i] = i
         above = False
         # A run of three words occurs twice only where its first two do, and so on.
-        count = max(words - 1, 0)
+        count = words
         for n in range(2, 5):
+            count = spaced_grams(grams, places, count, words, n, begin, hashes)
             if words < n:
                 break
-            while count and places[count - 1] + n > words:
-                count -= 1
-            for i in places[:count]:
-                grams[i] = mixed(grams[i] * _STEP + hashes[begin + i + n - 1])
-            counted(grams, places[:count], slots, counts, firsts)
+            counted(grams, places, count, slots, counts, firsts)
             rule = TOP + n - 2
             if bounds[rule] < np.inf:
-                values[row, rule] = top_gram(places[:count], counts, firsts, chars_before, n) / chars
+                values[row, rule] = top_gram(places, count, counts, firsts, chars_before, n) / chars
                 if values[row, rule] > bounds[rule]:
                     above = True
                     break
-            repeated = 0
-            for k in range(count):
-                places[repeated] = places[k]
-                repeated += counts[firsts[places[k]]] > 1
-            count = repeated
+            count = narrowed(places, count, counts, firsts)
         if above or words < 5:
             continue
-        candidates = suspects(
-            data, at_byte, n_bytes, begin, words, joined, word_starts, keys, slots, counts, firsts, places
-        )
-        for k in range(len(candidates)):
-            grams[k] = np.uint64(0)
-            for i in range(4):
-                grams[k] = longer(grams[k], hashes, n_bytes, begin + candidates[k] + i, short_powers)
-        for n in range(5, 11):
-            for k in range(len(candidates)):
-                if candidates[k] + n <= words:
-                    grams[k] = longer(grams[k], hashes, n_bytes, begin + candidates[k] + n - 1, short_powers)
+        joined_words(data, at_byte, n_bytes, begin, words, joined, word_starts)
+        count = suspects(joined, word_starts, words, keys, slots, counts, firsts, places)
+        grams[:count] = np.uint64(0)
+        for n in range(1, 11):
+            longer_grams(grams, places, count, words, n, begin, hashes, n_bytes, short_powers)
             rule = DUPLICATE + n - 5
-            if bounds[rule] == np.inf:
+            if n < 5 or bounds[rule] == np.inf:
                 continue
-            values[row, rule] = duplicate_grams(grams, keys, chars_before, candidates, words, n, slots) / chars
+            values[row, rule] = duplicate_grams(grams, keys, chars_before, places, count, words, n, slots) / chars
             if values[row, rule] > bounds[rule]:
                 break
     return values
