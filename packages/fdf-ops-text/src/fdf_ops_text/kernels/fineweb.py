@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fdf_ops_text.characters import SPACE
-from fdf_ops_text.kernels.characters import decode, previous
+from fdf_ops_text.kernels.characters import class_of, decode, previous
 from fdf_ops_text.kernels.compiling import kernel
 from fdf_ops_text.kernels.hashing import appended, mixed
 from fdf_ops_text.kernels.hashtable import emptied, first_with, table_size
@@ -38,8 +38,10 @@ def line_shares(data, starts, ends, classes, terminal, short):
             begin = at
             value = np.uint64(0)
             chars, blank = 0, True
-            while at < end and data[at] != LINE_FEED:
-                byte = data[at]
+            while at < end:
+                byte = data[np.uint64(at)]
+                if byte == LINE_FEED:
+                    break
                 if byte < 0x80:
                     value = appended(value, byte)
                     if blank and not classes[byte] & SPACE:
@@ -47,17 +49,17 @@ def line_shares(data, starts, ends, classes, terminal, short):
                     at += 1
                 else:
                     code, size = decode(data, at)
-                    if not classes[code] & SPACE:
+                    if not class_of(classes, code) & SPACE:
                         blank = False
                     for i in range(at, at + size):
-                        value = appended(value, data[i])
+                        value = appended(value, data[np.uint64(i)])
                     at += size
                 chars += 1
             if not blank:
                 hashes[count] = mixed(value)
                 lengths[count] = chars
                 count += 1
-                if classes[decode(data, previous(data, at))[0]] & terminal:
+                if class_of(classes, decode(data, previous(data, at))[0]) & terminal:
                     n_terminal[row] += 1
                 if chars <= short:
                     n_short[row] += 1

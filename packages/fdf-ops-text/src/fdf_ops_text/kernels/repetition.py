@@ -26,7 +26,7 @@ def repeated_parts(data, start, end, fewest, slots, hashes):
     """
     cuts = 1
     for i in range(start, end):
-        if data[i] == LINE_FEED and (i == start or data[i - 1] != LINE_FEED):
+        if data[np.uint64(i)] == LINE_FEED and (i == start or data[np.uint64(i - 1)] != LINE_FEED):
             cuts += 1
     mask = emptied(slots, cuts)
     parts, repeated, repeated_chars = 0, 0, 0
@@ -36,9 +36,9 @@ def repeated_parts(data, start, end, fewest, slots, hashes):
         chars = 0
         following = -1
         while at < end:
-            if data[at] == LINE_FEED:
+            if data[np.uint64(at)] == LINE_FEED:
                 run = at
-                while run < end and data[run] == LINE_FEED:
+                while run < end and data[np.uint64(run)] == LINE_FEED:
                     run += 1
                 if run - at >= fewest:
                     following = run
@@ -48,8 +48,8 @@ def repeated_parts(data, start, end, fewest, slots, hashes):
                     chars += 1
                 at = run
                 continue
-            value = appended(value, data[at])
-            if data[at] & 0xC0 != 0x80:
+            value = appended(value, data[np.uint64(at)])
+            if data[np.uint64(at)] & 0xC0 != 0x80:
                 chars += 1
             at += 1
         hashes[parts] = mixed(value)

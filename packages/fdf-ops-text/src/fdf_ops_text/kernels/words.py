@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fdf_ops_text.characters import ALNUM, LETTER, PUNCTUATION, SENTENCE_END, SPACE, SYMBOL
-from fdf_ops_text.kernels.characters import decode
+from fdf_ops_text.kernels.characters import class_of, decode
 from fdf_ops_text.kernels.compiling import inline, kernel, subroutine
 from fdf_ops_text.kernels.hashing import appended, mixed, without_last
 
@@ -111,7 +111,7 @@ def whitespace_words(data, starts, ends, classes):
             some, every, chars, letters = 0, -1, 0, 0
             head = 0
             while at < end:
-                byte = data[at]
+                byte = data[np.uint64(at)]
                 if byte < 0x80:
                     kind = kinds(classes[byte])
                     if kind & SPACE:
@@ -121,11 +121,11 @@ def whitespace_words(data, starts, ends, classes):
                     at += 1
                 else:
                     code, size = decode(data, at)
-                    kind = kinds(classes[code])
+                    kind = kinds(class_of(classes, code))
                     if kind & SPACE:
                         break
                     for i in range(at, at + size):
-                        value = appended(value, data[i])
+                        value = appended(value, data[np.uint64(i)])
                     at += size
                 if chars == 0:
                     head = kind
@@ -134,19 +134,20 @@ def whitespace_words(data, starts, ends, classes):
                 chars += 1
             if chars == 0:
                 # Whitespace: go on behind it.
-                at += 1 if data[at] < 0x80 else decode(data, at)[1]
+                at += 1 if data[np.uint64(at)] < 0x80 else decode(data, at)[1]
                 continue
             size = at - start
             flag = flags_of(head, some, every, chars)
             if letters == size:
                 flag |= LETTERS
-            elif letters == size - 1 and letters > 0 and is_cut_off(data[at - 2], data[at - 1]):
+            elif letters == size - 1 and letters > 0 and is_cut_off(data[np.uint64(at - 2)], data[np.uint64(at - 1)]):
                 flag |= LETTERS_AND_MARK
-            at_byte[word] = start
-            n_bytes[word] = size
-            n_chars[word] = chars
-            flags[word] = flag
-            hashes[word] = value
+            put = np.uint64(word)
+            at_byte[put] = start
+            n_bytes[put] = size
+            n_chars[put] = chars
+            flags[put] = flag
+            hashes[put] = value
             word += 1
         last[row] = word
     return first, last, at_byte[:word], n_bytes[:word], n_chars[:word], flags[:word], hashes[:word]
@@ -180,7 +181,8 @@ def look_up_chunks(data, at_byte, n_bytes, flags, hashes, exception_keys, except
     entries = np.empty(len(hashes), np.int32)
     new = np.empty(len(hashes), np.int64)
     count = 0
-    for i in range(len(hashes)):
+    for index in range(len(hashes)):
+        i = np.uint64(index)
         key = mixed(hashes[i])
         if flags[i] & LETTERS:
             found = exception_of(exception_keys, exception_values, key)
@@ -188,7 +190,7 @@ def look_up_chunks(data, at_byte, n_bytes, flags, hashes, exception_keys, except
             continue
         if flags[i] & LETTERS_AND_MARK:
             # What is left may be an exception, too ("can't," is "ca", "n't", ","): then the table must say.
-            rest = mixed(without_last(hashes[i], data[at_byte[i] + n_bytes[i] - 1]))
+            rest = mixed(without_last(hashes[i], data[np.uint64(at_byte[i] + n_bytes[i] - 1)]))
             if (
                 exception_of(exception_keys, exception_values, rest) == NONE
                 and exception_of(exception_keys, exception_values, key) == NONE
@@ -202,7 +204,7 @@ def look_up_chunks(data, at_byte, n_bytes, flags, hashes, exception_keys, except
         keys[slot] = key
         values[slot] = known + count
         entries[i] = known + count
-        new[count] = i
+        new[count] = index
         count += 1
     return entries, new[:count]
 
@@ -245,36 +247,37 @@ def cut_chunks(
     word = 0
     for row in range(len(first)):
         to_first[row] = word
-        for i in range(first[row], last[row]):
+        for index in range(first[row], last[row]):
+            i = np.uint64(index)
             entry = entries[i]
-            if entry == SINGLE or (entry >= 0 and piece_count[entry] == 1):
-                to_byte[word] = at_byte[i]
-                to_n_bytes[word] = n_bytes[i]
-                to_n_chars[word] = n_chars[i]
-                to_flags[word] = flags[i]
-                to_hashes[word] = hashes[i]
+            if entry == SINGLE or (entry >= 0 and piece_count[np.uint64(entry)] == 1):
+                to_byte[np.uint64(word)] = at_byte[i]
+                to_n_bytes[np.uint64(word)] = n_bytes[i]
+                to_n_chars[np.uint64(word)] = n_chars[i]
+                to_flags[np.uint64(word)] = flags[i]
+                to_hashes[np.uint64(word)] = hashes[i]
                 word += 1
                 continue
             start = at_byte[i]
             if entry == LAST_OFF:
                 mark = start + n_bytes[i] - 1
-                to_byte[word], to_byte[word + 1] = start, mark
-                to_n_bytes[word], to_n_bytes[word + 1] = n_bytes[i] - 1, 1
-                to_n_chars[word], to_n_chars[word + 1] = n_chars[i] - 1, 1
-                kind = kinds(classes[data[mark]])
-                to_flags[word], to_flags[word + 1] = PLAIN, flags_of(kind, kind, kind, 1)
-                to_hashes[word] = without_last(hashes[i], data[mark])
-                to_hashes[word + 1] = appended(np.uint64(0), data[mark])
+                to_byte[np.uint64(word)], to_byte[np.uint64(word + 1)] = start, mark
+                to_n_bytes[np.uint64(word)], to_n_bytes[np.uint64(word + 1)] = n_bytes[i] - 1, 1
+                to_n_chars[np.uint64(word)], to_n_chars[np.uint64(word + 1)] = n_chars[i] - 1, 1
+                kind = kinds(classes[data[np.uint64(mark)]])
+                to_flags[np.uint64(word)], to_flags[np.uint64(word + 1)] = PLAIN, flags_of(kind, kind, kind, 1)
+                to_hashes[np.uint64(word)] = without_last(hashes[i], data[np.uint64(mark)])
+                to_hashes[np.uint64(word + 1)] = appended(np.uint64(0), data[np.uint64(mark)])
                 word += 2
                 continue
-            for piece in range(piece_count[entry]):
-                size = pieces[piece_first[entry] + piece]
+            for piece in range(piece_count[np.uint64(entry)]):
+                size = pieces[piece_first[np.uint64(entry)] + piece]
                 value, chars, flag = describe(data, start, start + size, classes)
-                to_byte[word] = start
-                to_n_bytes[word] = size
-                to_n_chars[word] = chars
-                to_flags[word] = flag
-                to_hashes[word] = value
+                to_byte[np.uint64(word)] = start
+                to_n_bytes[np.uint64(word)] = size
+                to_n_chars[np.uint64(word)] = chars
+                to_flags[np.uint64(word)] = flag
+                to_hashes[np.uint64(word)] = value
                 word += 1
                 start += size
         to_last[row] = word
