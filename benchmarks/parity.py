@@ -12,7 +12,6 @@ documents without `id` go by their place in the corpus.
 from __future__ import annotations
 
 import argparse
-import gzip
 import hashlib
 import json
 import os
@@ -22,6 +21,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from peers.environment import python_of
+from peers.text_corpus import text_rows
 
 HERE = Path(__file__).resolve().parent
 KEEP = "keep"
@@ -96,37 +97,13 @@ def main() -> None:
 
 def write_corpus(paths: list[Path], folder: Path, *, limit: int | None, where: str | None) -> list[str]:
     """Write the documents for both sides, numbered; return their ids in the corpus."""
-    column, _, value = (where or "").partition("=")
-    names: list[str] = []
-    texts: list[str] = []
-    for row in rows(paths):
-        if limit is not None and len(names) == limit:
-            break
-        if (column and str(row.get(column)) != value) or not is_text(row.get("text")):
-            continue
-        names.append(str(row.get("id", len(names))))
-        texts.append(row["text"])
+    held = list(islice(text_rows(paths, where=where), limit))
+    texts = [row["text"] for row in held]
     with (folder / "corpus.jsonl").open("w", encoding="utf-8", newline="\n") as out:
         out.writelines(json.dumps({"id": n, "text": text}) + "\n" for n, text in enumerate(texts))
     table = pa.table({"n": pa.array(range(len(texts)), pa.int64()), "text": pa.array(texts, pa.large_string())})
     pq.write_table(table, folder / "corpus.parquet", row_group_size=1000)
-    return names
-
-
-def rows(paths: list[Path]) -> Iterator[dict[str, Any]]:
-    """Yield the rows of the files, in order."""
-    for path in paths:
-        if path.suffix == ".parquet":
-            for batch in pq.ParquetFile(path).iter_batches():
-                yield from batch.to_pylist()
-        else:
-            with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as held:
-                yield from map(json.loads, held)
-
-
-def is_text(value: object) -> bool:
-    """Tell texts that UTF-8 can hold from nulls and lone surrogates, which no side reads."""
-    return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
+    return [str(row["id"]) for row in held]
 
 
 # --- the two sides ----------------------------------------------------------------------------------------------------
