@@ -5,6 +5,7 @@ import gzip
 import json
 import os
 import string
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,10 @@ from fdf.errors import PlanError
 from fdf.sharing import follow, sharing
 from fdf_ops_text.analysis.rpv2 import normalized_of
 from fdf_ops_text.analysis.words import words_of
+from fdf_ops_text.characters import sentence_ends, symbols
+from fdf_ops_text.kernels.hashing import hash_of
 from fdf_ops_text.kernels.rpv2 import rounded
+from fdf_ops_text.kernels.words import ALL_PUNCTUATION, ENDS_SENTENCE, HAS_LETTER, HAS_NO_SYMBOL, STARTS_ALNUM
 from fdf_ops_text.redpajama_signals import SIGNALS, RedPajamaSignals, english_stop_words
 
 DATA = Path(os.environ.get("FDF_TEST_DATA", Path(__file__).parents[3] / "../shared/data"))
@@ -192,6 +196,28 @@ def test_words_and_normal_forms_are_those_of_plain_python(texts, start):
         assert bytes(normal.texts.data[begin:end]).decode() == " ".join(normal.of_row(row))
 
 
+def described(word):
+    """Return what analyses tell of a word: characters, hash, flags."""
+    flags = {
+        HAS_LETTER: any(c.isalpha() for c in word),
+        HAS_NO_SYMBOL: any(ord(c) not in symbols() for c in word),
+        STARTS_ALNUM: word[0].isalnum(),
+        ALL_PUNCTUATION: all(unicodedata.category(c)[0] == "P" for c in word),
+        ENDS_SENTENCE: len(word) == 1 and ord(word) in sentence_ends(),
+    }
+    return len(word), hash_of(word.encode()), sum(flag for flag, holds in flags.items() if holds)
+
+
+@settings(deadline=None, max_examples=200)
+@given(pieces)
+def test_words_are_described_as_other_segmentations_describe_theirs(text):
+    known_of_all = HAS_LETTER | HAS_NO_SYMBOL | STARTS_ALNUM | ALL_PUNCTUATION | ENDS_SENTENCE
+    for tokenizer in ("rpv2", "rpv2_normalized"):
+        words = words_of(pa.array([text]), tokenizer)
+        told = zip(words.n_chars, words.hashes, words.flags & known_of_all, strict=True)
+        assert [tuple(map(int, word)) for word in told] == [described(word) for word in words.of_row(0)]
+
+
 def test_every_character_is_folded_as_plain_python_does():
     # Beside letters, under a mark, and on each side of a capital sigma.
     characters = [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000]
@@ -286,6 +312,10 @@ def test_english_stop_words_are_the_570_of_the_published_list():
     [
         ({"signals": ()}, "`signals` is empty"),
         ({"signals": ("rps_doc_word_count",) * 2}, "names rps_doc_word_count more than once"),
+        (
+            {"signals": ("rps_doc_word_counts",)},
+            "which is none .did you mean `rps_doc_word_count`",
+        ),
         ({"stop_words": "no/such/file.txt"}, "cannot be read .No such file or directory."),
     ],
 )

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
 
 import pyarrow as pa
 
+from fdf.errors import did_you_mean
 from fdf.operator import Columns, Context, Score
 from fdf_ops_text.text_filter import warm
 from fdf_ops_text.words import require_text
 
-Signal: TypeAlias = Literal[
+SIGNALS = (
     "rps_doc_curly_bracket",
     "rps_doc_frac_all_caps_words",
     "rps_doc_frac_lines_end_with_ellipsis",
@@ -43,18 +43,18 @@ Signal: TypeAlias = Literal[
     "rps_doc_frac_chars_dupe_8grams",
     "rps_doc_frac_chars_dupe_9grams",
     "rps_doc_frac_chars_dupe_10grams",
-]
-SIGNALS: tuple[Signal, ...] = get_args(Signal)
+)
+"""Names of the signals: of natural language, then of repetition."""
 SPANS = pa.list_(pa.struct({"start": pa.int64(), "end": pa.int64(), "value": pa.float64()}))
 """The type of a signal of lines: what RedPajama-v2 publishes as ``[[start, end, score], ...]``."""
 # Which signals follow from the same analysis.
-_RAW_WORDS: tuple[Signal, ...] = (
+_RAW_WORDS = (
     "rps_doc_frac_all_caps_words",
     "rps_doc_frac_no_alph_words",
     "rps_doc_stop_word_fraction",
     "rps_doc_symbol_to_word_ratio",
 )
-_RAW_TEXT: tuple[Signal, ...] = (
+_RAW_TEXT = (
     "rps_doc_curly_bracket",
     "rps_doc_frac_lines_end_with_ellipsis",
     "rps_doc_num_sentences",
@@ -62,14 +62,14 @@ _RAW_TEXT: tuple[Signal, ...] = (
     "rps_lines_start_with_bulletpoint",
     "rps_lines_uppercase_letter_fraction",
 )
-_NORMAL_LINES: tuple[Signal, ...] = (
+_NORMAL_LINES = (
     "rps_lines_javascript_counts",
     "rps_lines_num_words",
     "rps_lines_numerical_chars_fraction",
 )
-_LOREM_IPSUM: tuple[Signal, ...] = ("rps_doc_lorem_ipsum",)
-_NGRAMS: dict[Signal, int] = {name: 2 + i for i, name in enumerate(SIGNALS[-9:])}
-_NORMAL_WORDS: tuple[Signal, ...] = (
+_LOREM_IPSUM = ("rps_doc_lorem_ipsum",)
+_NGRAMS = {name: 2 + i for i, name in enumerate(SIGNALS[-9:])}
+_NORMAL_WORDS = (
     "rps_doc_mean_word_length",
     "rps_doc_frac_unique_words",
     "rps_doc_unigram_entropy",
@@ -97,7 +97,8 @@ class RedPajamaSignals(Score):
 
     What is a share of no words or no lines is null, as published, but 0 for curly_bracket, lorem_ipsum,
     stop_word_fraction and the n-grams. Signals of lines of an empty text are empty lists, except
-    rps_lines_start_with_bulletpoint, which is one span from 0 to 0 without a value. A null text has null signals.
+    rps_lines_start_with_bulletpoint, which is one span from 0 to 0 without a value. A null text has null signals. What
+    a letter, whitespace or lower case is, the Unicode of the running Python says, as in the original.
 
     Source: Weber et al. 2024 (arXiv 2411.12372), tables of natural-language and repetitiveness signals, by the code
     that made the dataset (togethercomputer/RedPajama-Data, commit 6d2cee9). Its signals of models, of lists of bad
@@ -113,8 +114,8 @@ class RedPajamaSignals(Score):
 
     field: str = "text"
     """The column of text."""
-    signals: tuple[Signal, ...] = SIGNALS
-    """Which signals to add; what they do not need is not computed."""
+    signals: tuple[str, ...] | None = None
+    """Names of the signals to add; null: all. What they do not need is not computed."""
     stop_words: tuple[str, ...] | str | None = None
     """The stop words: a list; or the path of a file with one on a line (``#`` begins a comment), read when the
     recipe is; or null for English: the 570 words of stopwords-json, RedPajama-v2's own source."""
@@ -123,11 +124,8 @@ class RedPajamaSignals(Score):
     modality = "text"
 
     def __post_init__(self) -> None:
-        if not self.signals:
-            raise ValueError("`signals` is empty: name some, or leave it out for all of them")
-        if len(set(self.signals)) < len(self.signals):
-            twice = sorted({name for name in self.signals if self.signals.count(name) > 1})
-            raise ValueError(f"`signals` names {', '.join(twice)} more than once")
+        if self.signals is not None:
+            _check(self.signals)
         if isinstance(self.stop_words, str):
             # The words take the place of the path, so that a stage runs again when they change.
             object.__setattr__(self, "stop_words", _read(self.stop_words))
@@ -135,7 +133,7 @@ class RedPajamaSignals(Score):
     def writes(self, schema: pa.Schema) -> dict[str, pa.DataType | None]:
         """Return the columns of the signals. Raises PlanError where `field` is no text."""
         require_text(schema, self.field, operator="RedPajamaSignals")
-        return {name: SPANS if name.startswith("rps_lines") else pa.float64() for name in self.signals}
+        return {name: SPANS if name.startswith("rps_lines") else pa.float64() for name in self.signals or SIGNALS}
 
     def setup(self, context: Context) -> None:
         """Load the kernels, compiled by the first worker of this version that needs them."""
@@ -151,10 +149,10 @@ class RedPajamaSignals(Score):
             of_raw_words,
         )
 
-        column = batch.column(self.field)
+        column, signals = batch.column(self.field), self.signals or SIGNALS
         stop_words = english_stop_words() if self.stop_words is None else tuple(self.stop_words)
-        longest = max(_NGRAMS.get(name, 1) for name in self.signals)
-        measures: dict[tuple[Signal, ...], Callable[[], dict[str, pa.Array]]] = {
+        longest = max(_NGRAMS.get(name, 1) for name in signals)
+        measures: dict[tuple[str, ...], Callable[[], dict[str, pa.Array]]] = {
             _RAW_WORDS: lambda: of_raw_words(column, stop_words),
             _RAW_TEXT: lambda: of_raw_text(column),
             _NORMAL_LINES: lambda: of_normal_lines(column),
@@ -163,15 +161,26 @@ class RedPajamaSignals(Score):
         }
         found: dict[str, pa.Array] = {}
         for names, measure in measures.items():
-            if not set(names).isdisjoint(self.signals):
+            if not set(names).isdisjoint(signals):
                 found |= measure()
-        return {name: found[name] for name in self.signals}
+        return {name: found[name] for name in signals}
 
 
 @cache
 def english_stop_words() -> tuple[str, ...]:
     """Return the 570 English words of stopwords-json 1.2.0, which RedPajama-v2 counts."""
     return _words_in(files("fdf_ops_text").joinpath("data", "stop_words_en.txt").read_text("utf-8"))
+
+
+def _check(names: tuple[str, ...]) -> None:
+    if not names:
+        raise ValueError("`signals` is empty: name some, or leave it out for all of them")
+    for name in names:
+        if name not in SIGNALS:
+            hint = did_you_mean(name, SIGNALS) or f"there are: {', '.join(SIGNALS)}"
+            raise ValueError(f"`signals` names {name}, which is none ({hint})")
+        if names.count(name) > 1:
+            raise ValueError(f"`signals` names {name} more than once")
 
 
 def _words_in(text: str) -> tuple[str, ...]:

@@ -5,8 +5,8 @@ Each function measures what one analysis tells, and gives the signals that follo
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -25,10 +25,15 @@ Signals = dict[str, pa.Array]
 _LOREM, _IPSUM = (np.frombuffer(word, np.uint8) for word in (b"lorem", b"ipsum"))
 
 
-def of_raw_words(column: pa.Array, stop_words: Collection[str]) -> Signals:
+@lru_cache(maxsize=16)
+def _hashed(words: tuple[str, ...]) -> npt.NDArray[np.uint64]:
+    return hashes_of(words)
+
+
+def of_raw_words(column: pa.Array, stop_words: tuple[str, ...]) -> Signals:
     """Return the signals of raw words."""
     words, marks = words_of(column, "rpv2"), marks_of(column)
-    lettered, capital, stopped = raw_words(words.first, words.last, words.flags, words.hashes, hashes_of(stop_words))
+    lettered, capital, stopped = raw_words(words.first, words.last, words.flags, words.hashes, _hashed(stop_words))
     some = normalized_of(column).words.counts > 0
     n, valid = words.counts, words.texts.valid
     return {

@@ -6,20 +6,32 @@ import string
 
 import numpy as np
 
-from fdf_ops_text.characters import NUMERIC, SPACE
+from fdf_ops_text.characters import NUMERIC, SPACE, symbols
 from fdf_ops_text.folding import CASED, CLASS, IGNORABLE
 from fdf_ops_text.kernels.characters import decode, previous
 from fdf_ops_text.kernels.compiling import inline, kernel
-from fdf_ops_text.kernels.hashing import hash_of
+from fdf_ops_text.kernels.hashing import appended, hash_of
 from fdf_ops_text.kernels.lines import BLANK, LINE_FEED
-from fdf_ops_text.kernels.words import describe
+from fdf_ops_text.kernels.words import HAS_LETTER, HAS_NO_SYMBOL, STARTS_ALNUM, describe
 
 DROPPED, GAP = -1, -2
-# What becomes of each ASCII character: the byte that is written, DROPPED for punctuation, GAP for whitespace.
-_ASCII = np.array(
-    [DROPPED if c in string.punctuation else GAP if c.isspace() else ord(c.lower()) for c in map(chr, range(0x80))],
-    np.int64,
-)
+_FLAGS, _ALNUM, _DIGIT = 0xFF, 0x10000, 0x20000
+_SYMBOLS = symbols()
+
+
+def _of_ascii(character: str) -> int:
+    """Return what becomes of an ASCII character: DROPPED for punctuation, GAP for whitespace, else the byte that is
+    written, above it the flags of a word that has it, and above these what it is.
+    """
+    if character in string.punctuation:
+        return DROPPED
+    if character.isspace():
+        return GAP
+    flags = HAS_LETTER * character.isalpha() | HAS_NO_SYMBOL * (ord(character) not in _SYMBOLS)
+    return ord(character.lower()) | flags << 8 | _ALNUM * character.isalnum() | _DIGIT * character.isdigit()
+
+
+_ASCII = np.array([_of_ascii(chr(code)) for code in range(0x80)], np.int32)
 _SIGMA = 0x3A3
 _SCRIPT = "javascript"
 _SCRIPT_HASH, _SCRIPT_BYTES = np.uint64(hash_of(_SCRIPT.encode())), len(_SCRIPT)
@@ -133,8 +145,8 @@ def folded_words(data, starts, ends, classes, traits, index, entries, size):
     for row in range(rows):
         out_starts[row], first[row] = to, word
         at, end = starts[row], ends[row]
-        inside, marked = False, False
-        begin = to
+        inside, marked, plain = False, False, True
+        begin, value, flag, digits = to, np.uint64(0), 0, 0
         while at <= end:
             feed = False
             if at == end:
@@ -150,16 +162,23 @@ def folded_words(data, starts, ends, classes, traits, index, entries, size):
                 put = GAP if classes[code] & SPACE else 0
             if put == GAP:
                 if inside:
-                    if marked:
-                        _in_order(out, begin, to, traits)
-                    value, chars, flag = describe(out, begin, to, classes)
+                    chars = to - begin
+                    if plain:
+                        if _ASCII[out[begin]] & _ALNUM:
+                            flag |= STARTS_ALNUM
+                    else:
+                        if marked:
+                            _in_order(out, begin, to, traits)
+                        value, chars, flag = describe(out, begin, to, classes)
                     at_byte[word], n_bytes[word], n_chars[word] = begin, to - begin, chars
                     flags[word], hashes[word] = flag, value
                     line_words[line] += 1
                     line_chars[line] += chars
+                    line_numeric[line] += digits
                     line_scripts[line] += value == _SCRIPT_HASH and to - begin == _SCRIPT_BYTES
                     word += 1
-                    inside, marked = False, False
+                    inside, marked, plain = False, False, True
+                    value, flag, digits = np.uint64(0), 0, 0
                 line += feed
                 at += width
                 continue
@@ -169,18 +188,29 @@ def folded_words(data, starts, ends, classes, traits, index, entries, size):
                     to += 1
                 begin, inside = to, True
             if code == 0:
-                out[to] = put
-                to += 1
-                line_numeric[line] += 0x30 <= put <= 0x39
-                at += 1
+                # A run of ASCII, the common case: all that is known of it is in one table.
+                while True:
+                    byte = put & 0xFF
+                    out[to] = byte
+                    to += 1
+                    value = appended(value, byte)
+                    flag |= put >> 8 & _FLAGS
+                    digits += put & _DIGIT != 0
+                    at += 1
+                    if at == end or data[at] >= 0x80:
+                        break
+                    put = _ASCII[data[at]]
+                    if put < 0:
+                        break
                 continue
+            plain = False
             marked |= traits[code] & CLASS != 0
             entry = index[code]
             if entry == 0:
                 for i in range(width):
                     out[to + i] = data[at + i]
                 to += width
-                line_numeric[line] += classes[code] & NUMERIC != 0
+                digits += classes[code] & NUMERIC != 0
             elif code == _SIGMA and _is_final(data, at, starts[row], end, traits):
                 out[to], out[to + 1] = 0xCF, 0x82
                 to += 2
@@ -189,7 +219,7 @@ def folded_words(data, starts, ends, classes, traits, index, entries, size):
                 for i in range(written):
                     out[to + i] = entries[entry - 1, 2 + i]
                 to += written
-                line_numeric[line] += entries[entry - 1, 1]
+                digits += entries[entry - 1, 1]
             at += width
         if end > starts[row] and data[end - 1] != LINE_FEED:
             line += 1

@@ -23,22 +23,14 @@ from fdf_ops_text.kernels.lines import (
 from fdf_ops_text.kernels.wordpunct import ALL_CAPS, HAS_ASCII_LETTER
 
 CLOSING_QUOTE = 0x201D
-_MARK, _CURLY, _LETTER, _CAPITAL = 1, 2, 3, 4
-# What an ASCII character is to a sentence; from _LETTER on a word character.
+_MARK, _CURLY, _WORD, _CAPITAL = 1, 2, 4, 8
+# What an ASCII character is to a sentence and a line.
 _BYTES = np.array(
     [
-        _CAPITAL
-        if c.isupper()
-        else _LETTER
-        if c.isalnum() or c == "_"
-        else _MARK
-        if c in ".!?"
-        else _CURLY
-        if c in "{}"
-        else 0
+        _MARK * (c in ".!?") | _CURLY * (c in "{}") | _WORD * (c.isalnum() or c == "_") | _CAPITAL * c.isupper()
         for c in map(chr, range(0x80))
     ],
-    np.int8,
+    np.uint8,
 )
 SHORTEST_TOP, SHORTEST_DUPLICATE, LONGEST = 2, 5, 10
 TOPS = SHORTEST_DUPLICATE - SHORTEST_TOP
@@ -75,7 +67,7 @@ def raw_lines(data, starts, ends, classes, bullets):
     for row in range(rows):
         at, end = starts[row], ends[row]
         begin, char = at, 0
-        chars, capitals = 0, 0
+        chars, capitals, sentence_count, curly_count = 0, 0, 0, 0
         # A sentence is a run without marks that has a word character: the first one has a border before it.
         in_sentence = False
         while at < end:
@@ -83,22 +75,17 @@ def raw_lines(data, starts, ends, classes, bullets):
             if byte < 0x80:
                 kind = _BYTES[byte]
                 at += 1
-                capitals += kind == _CAPITAL
-                if kind >= _LETTER:
-                    sentences[row] += not in_sentence
-                    in_sentence = True
-                elif kind == _MARK:
-                    in_sentence = False
-                elif kind == _CURLY:
-                    curly[row] += 1
             else:
                 code, size = decode(data, at)
-                kinds = classes[code]
+                kind = _CAPITAL if classes[code] & UPPER else 0
+                kind |= _WORD if classes[code] & WORD else 0
                 at += size
-                capitals += kinds & UPPER != 0
-                if kinds & WORD:
-                    sentences[row] += not in_sentence
-                    in_sentence = True
+            # Without a branch: words are too short for a processor to foresee where they end.
+            word = kind & _WORD != 0
+            sentence_count += word & (not in_sentence)
+            in_sentence = (in_sentence | word) & (kind & _MARK == 0)
+            capitals += kind & _CAPITAL != 0
+            curly_count += kind & _CURLY != 0
             chars += 1
             if byte == LINE_FEED or at == end:
                 line_start[line], line_end[line], upper[line] = char, char + chars, capitals
@@ -115,6 +102,7 @@ def raw_lines(data, starts, ends, classes, bullets):
                 char += chars
                 begin = at
                 chars, capitals = 0, 0
+        sentences[row], curly[row] = sentence_count, curly_count
         last_line[row] = line
     lines = (line_start[:line], line_end[:line], terminal[:line], bulleted[:line], upper[:line])
     return sentences, curly, ellipses, last_line, lines

@@ -22,6 +22,19 @@ _UNCAPITAL = 0x40000
 
 
 @inline
+def _bits(code, classes, traits):
+    """Return the bits of a character, with those that only these words have."""
+    kind = np.int32(classes[code])
+    if not kind & SYMBOL:
+        kind |= _NO_SYMBOL
+    if 0x61 <= (code | 0x20) <= 0x7A:
+        kind |= _ASCII_LETTER
+    if traits[code] & UNCAPITAL:
+        kind |= _UNCAPITAL
+    return kind
+
+
+@inline
 def most_words(data, start, end):
     """Return a number of words that a text cannot exceed: two for each character that may be no word character."""
     breaks = 0
@@ -46,13 +59,19 @@ def wordpunct_words(data, starts, ends, classes, traits):
     hashes = np.empty(most, np.uint64)
     first = np.empty(rows, np.int64)
     last = np.empty(rows, np.int64)
+    bits = np.empty(0x80, np.int32)
+    for code in range(0x80):
+        bits[code] = _bits(code, classes, traits)
     word = 0
     for row in range(rows):
         first[row] = word
         at, end = starts[row], ends[row]
         while at < end:
-            code, size = decode(data, at)
-            kind = int(classes[code])
+            if data[at] < 0x80:
+                kind, size = bits[data[at]], 1
+            else:
+                code, size = decode(data, at)
+                kind = _bits(code, classes, traits)
             if kind & SPACE:
                 at += size
                 continue
@@ -63,20 +82,17 @@ def wordpunct_words(data, starts, ends, classes, traits):
                 for i in range(at, at + size):
                     value = appended(value, data[i])
                 some |= kind
-                if not kind & SYMBOL:
-                    some |= _NO_SYMBOL
-                if 0x61 <= (code | 0x20) <= 0x7A:
-                    some |= _ASCII_LETTER
-                if traits[code] & UNCAPITAL:
-                    some |= _UNCAPITAL
                 every &= kind
                 chars += 1
                 at += size
                 if at >= end:
                     break
-                code, size = decode(data, at)
-                kind = int(classes[code])
-                if kind & SPACE or (kind ^ head) & WORD:
+                if data[at] < 0x80:
+                    kind, size = bits[data[at]], 1
+                else:
+                    code, size = decode(data, at)
+                    kind = _bits(code, classes, traits)
+                if (kind ^ head) & (SPACE | WORD):
                     break
             flag = 0
             if some & LETTER:
