@@ -86,8 +86,9 @@ class RedPajamaSignals(Score):
     `{start, end, value}` per line, where start and end count the document's characters (code points) and a line
     includes its line feed. Fractions are rounded to 8 digits, as published.
 
-    Raw words are runs of word characters or of other marks (``\w+|[^\w\s]+``, NLTK's WordPunct). Normalised words are
-    those of the text without ASCII punctuation, in lower case, in NFD, cut at whitespace. Of raw words or raw text:
+    Raw words are runs of word characters or of other marks: ``\w+|[^\w\s]+`` of Python's `re`, WordPunct of the NLTK
+    of the dataset's time (3.8; NLTK 3.10 takes combining marks for word characters too). Normalised words are those
+    of the text without ASCII punctuation, in lower case, in NFD, cut at whitespace. Of raw words or raw text:
     frac_all_caps_words, frac_no_alph_words (no letter of ``[a-zA-Z]``), symbol_to_word_ratio (``#``, ``...``, ``…``),
     stop_word_fraction (compared as written), num_sentences (``\b[^.!?]+[.!?]*``), curly_bracket (per character), the
     shares of lines and of letters in upper case. Of normalised words: word_count, mean_word_length, frac_unique_words,

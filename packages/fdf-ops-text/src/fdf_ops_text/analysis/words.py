@@ -58,7 +58,7 @@ def words_of(column: pa.Array, tokenizer: Tokenizer) -> Words:
 
     - `whitespace`: maximal runs without whitespace, Python's ``text.split()``.
     - `datatrove`: spaCy's blank English tokenizer, as datatrove 0.10.1 uses it (needs the extra `spacy`).
-    - `rpv2`: runs of word characters and runs of other marks, NLTK's WordPunct, RedPajama-v2's raw words.
+    - `rpv2`: runs of word characters and runs of other marks, NLTK 3.8's WordPunct, RedPajama-v2's raw words.
     - `rpv2_normalized`: its normalised words, which lie in texts of their own (`Words.texts`).
     """
     return shared(column, ("words", tokenizer), lambda: _SEGMENTATIONS[tokenizer](column))

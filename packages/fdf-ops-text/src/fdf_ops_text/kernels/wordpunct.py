@@ -1,4 +1,4 @@
-"""Cuts text into runs of word characters and runs of everything else but whitespace, as NLTK's WordPunctTokenizer."""
+"""Cuts text into runs of word characters and runs of everything else but whitespace, as NLTK 3.8's WordPunct."""
 
 from __future__ import annotations
 
