@@ -9,6 +9,7 @@ from fdf_ops_text.gopher_quality import GopherQualityFilter
 from fdf_ops_text.gopher_repetition import GopherRepetitionFilter
 from fdf_ops_text.normalize import NormalizeText
 from fdf_ops_text.quality import TextQualityScorer
+from fdf_ops_text.redpajama_signals import RedPajamaSignals
 from fdf_ops_text.remove_lines import RemoveLines
 from fdf_ops_text.statistics import TextStatistics
 from fdf_ops_text.word_count import WordCountFilter
@@ -121,3 +122,22 @@ class TestRemoveLines(OperatorConformance):
 class TestRemoveLinesOfLargeStrings(OperatorConformance):
     operator = RemoveLines(preset="t5", terminal_punct=False)
     batch = pa.record_batch({"text": ROWS["text"].cast(pa.large_string())})
+
+
+class TestRedPajamaSignals(OperatorConformance):
+    operator = RedPajamaSignals()
+    batch = ROWS
+
+
+class TestRedPajamaSignalsOfLargeStrings(OperatorConformance):
+    operator = RedPajamaSignals(
+        field="other",
+        signals=("rps_lines_start_with_bulletpoint", "rps_doc_stop_word_fraction", "rps_doc_frac_chars_top_3gram"),
+        stop_words=("eht",),
+    )
+    batch = pa.record_batch({"other": ROWS["other"].cast(pa.large_string())})
+
+
+class TestGopherQualityFilterOfRedPajamaWords(OperatorConformance):
+    operator = GopherQualityFilter(tokenizer="rpv2", min_words=2, min_stop_words=1)
+    batch = ROWS

@@ -17,7 +17,7 @@ from fdf_ops_text.words import require_text
 
 Bound: TypeAlias = float | Literal[False] | None
 """A threshold: a number, false to switch its rule off, or null for the preset's own."""
-Tokenizer = Literal["whitespace", "datatrove"]
+Tokenizer = Literal["whitespace", "datatrove", "rpv2"]
 Numbers: TypeAlias = npt.NDArray[np.float64]
 EXAMPLE = "It's a line of a text, long enough.\n\n- And \u201canother\u201d one\u2026\n"
 

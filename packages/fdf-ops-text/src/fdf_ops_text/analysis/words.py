@@ -13,9 +13,10 @@ import pyarrow as pa
 from fdf.sharing import shared
 from fdf_ops_text.analysis.texts import Integers, Texts
 from fdf_ops_text.characters import table
+from fdf_ops_text.folding import folding
 from fdf_ops_text.kernels.words import whitespace_words
 
-Tokenizer = Literal["whitespace", "datatrove"]
+Tokenizer = Literal["whitespace", "datatrove", "rpv2", "rpv2_normalized"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +58,8 @@ def words_of(column: pa.Array, tokenizer: Tokenizer) -> Words:
 
     - `whitespace`: maximal runs without whitespace, Python's ``text.split()``.
     - `datatrove`: spaCy's blank English tokenizer, as datatrove 0.10.1 uses it (needs the extra `spacy`).
+    - `rpv2`: runs of word characters and runs of other marks, NLTK 3.8's WordPunct, RedPajama-v2's raw words.
+    - `rpv2_normalized`: its normalised words, which lie in texts of their own (`Words.texts`).
     """
     return shared(column, ("words", tokenizer), lambda: _SEGMENTATIONS[tokenizer](column))
 
@@ -77,4 +80,22 @@ def _datatrove(column: pa.Array) -> Words:
     return english().cut(words_of(column, "whitespace"))
 
 
-_SEGMENTATIONS: dict[str, Callable[[pa.Array], Words]] = {"whitespace": _whitespace, "datatrove": _datatrove}
+def _rpv2(column: pa.Array) -> Words:
+    from fdf_ops_text.kernels.wordpunct import wordpunct_words
+
+    texts = Texts.of(column)
+    return Words(texts, *wordpunct_words(texts.data, texts.starts, texts.ends, table(), folding().traits))
+
+
+def _rpv2_normalized(column: pa.Array) -> Words:
+    from fdf_ops_text.analysis.rpv2 import normalized_of
+
+    return normalized_of(column).words
+
+
+_SEGMENTATIONS: dict[str, Callable[[pa.Array], Words]] = {
+    "whitespace": _whitespace,
+    "datatrove": _datatrove,
+    "rpv2": _rpv2,
+    "rpv2_normalized": _rpv2_normalized,
+}
