@@ -17,7 +17,8 @@ from fdf_ops_text.words import require_text
 
 Bound: TypeAlias = float | Literal[False] | None
 """A threshold: a number, false to switch its rule off, or null for the preset's own."""
-Tokenizer = Literal["whitespace", "datatrove"]
+Tokenizer = Literal["whitespace", "datatrove", "unicode", "dclm", "dolma", "fasttext"]
+"""What a word is; `fdf_ops_text.analysis.words.words_of` tells each."""
 Numbers: TypeAlias = npt.NDArray[np.float64]
 EXAMPLE = "It's a line of a text, long enough.\n\n- And \u201canother\u201d one\u2026\n"
 
@@ -95,7 +96,7 @@ def warm(operator: Any, verb: Callable[[pa.RecordBatch], object]) -> None:
         compiled_once(type(operator), lambda: verb(batch))
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
-        extra = {"spacy": "spacy"}.get(missing)
+        extra = {"spacy": "spacy", "uniseg": "unicode"}.get(missing)
         if extra is None:
             raise
         raise MissingDependency(
