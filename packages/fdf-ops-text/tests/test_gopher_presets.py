@@ -81,7 +81,7 @@ def test_repetition_of_web_pages_is_decided_as_the_rules_say(preset):
 def alone(preset, rule, **bound):
     """Return the filter with one rule on: all others are switched off."""
     names = [name for name in GopherQualityFilter.PRESETS[preset] if name != "tokenizer"]
-    return GopherQualityFilter(preset=preset, **{name: False for name in names} | {rule: None} | bound)
+    return GopherQualityFilter(preset=preset, **dict.fromkeys(names, False) | {rule: None} | bound)
 
 
 def words(n, word="word"):

@@ -48,7 +48,8 @@ class GopherQualityFilter(TextFilter):
     - `preset: paper`: the rules as the paper words them, over whitespace words. It leaves open what a bullet is (here
       ``● • * -``) and whether stop words are told apart by case (here they are; each counts once).
 
-    Rules are tried in the order of the reasons. `gopher_too_many_symbols` is said where hashes and ellipses count
+    Rules are tried in the order of the reasons; by dolma, letters and stop words before bullets and ellipses, as its
+    configuration lists them. `gopher_too_many_symbols` is said where hashes and ellipses count
     together (dolma, dclm), the two reasons before it where each counts alone.
 
     Source: Rae et al. 2021 (arXiv 2112.11446), appendix A.1.1. A null text is kept.
@@ -129,13 +130,15 @@ class GopherQualityFilter(TextFilter):
         for name in ("hashes", "ellipsis", "symbols"):
             if name in measured:
                 rules[f"gopher_too_many_{name}"] = self.too_high(measured[name], "max_symbols")
-        return {
-            **rules,
+        in_lines = {
             "gopher_too_many_bullets": self.too_high(share(lines.bullets, lines.count), "max_bullet_lines"),
             "gopher_too_many_end_ellipsis": self.too_high(share(lines.ellipses, lines.count), "max_ellipsis_lines"),
+        }
+        in_words = {
             "gopher_below_alpha_threshold": self.too_low(measured["letters"], "min_letter_words"),
             "gopher_enough_stop_words": self.too_low(measured["stop_words"], "min_stop_words"),
         }
+        return {**rules, **in_words, **in_lines} if self.preset == "dolma" else {**rules, **in_lines, **in_words}
 
     def _measured_by_datatrove(self, column: pa.Array, words: Words) -> Measured:
         from fdf_ops_text.analysis.marks import marks_of

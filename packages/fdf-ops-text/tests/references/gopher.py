@@ -42,10 +42,10 @@ def dolma_quality(text):
         ("gopher_below_avg_threshold", median < 3),
         ("gopher_above_avg_threshold", median > 10),
         ("gopher_too_many_symbols", share(sum("#" in w or "…" in w for w in words), len(words)) > 0.1),
-        ("gopher_too_many_bullets", bullets / len(lines) > 0.9),
-        ("gopher_too_many_end_ellipsis", sum(line[-1:] == "…" for line in lines) / len(lines) > 0.3),
         ("gopher_below_alpha_threshold", share(lettered(words), len(words)) < 0.8),
         ("gopher_enough_stop_words", sum(word in STOP_WORDS for word in words) < 2),
+        ("gopher_too_many_bullets", bullets / len(lines) > 0.9),
+        ("gopher_too_many_end_ellipsis", sum(line[-1:] == "…" for line in lines) / len(lines) > 0.3),
     )
 
 

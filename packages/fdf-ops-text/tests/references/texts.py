@@ -39,13 +39,51 @@ EDGES = [
     PROSE.upper(),
 ]
 WORDS = st.sampled_from(
-    "the The of AND be with that tHaT word # ##x ... wait.... … a…b . .. - • * ● -x 12 3.5 é 日本。 (end.) can't x_y "
-    "well-known \u212aind \u017fo \U0001f600 \x00 {brace} it it it".split(" ")
+    [
+        "the",
+        "The",
+        "of",
+        "AND",
+        "be",
+        "with",
+        "that",
+        "tHaT",
+        "word",
+        "#",
+        "##x",
+        "...",
+        "wait....",
+        "…",
+        "a…b",
+        ".",
+        "..",
+        "-",
+        "•",
+        "*",
+        "●",
+        "-x",
+        "12",
+        "3.5",
+        "é",
+        "日本。",
+        "(end.)",
+        "can't",
+        "x_y",
+        "well-known",
+        "\u212aind",
+        "\u017fo",
+        "😀",
+        "\x00",
+        "{brace}",
+        "it",
+        "it",
+        "it",
+    ]
 )
 SPACES = st.sampled_from([" "] * 8 + ["\n", "\n\n", "\n\n\n", " \n", "\r\n", "\u3000", "\t", "\u2028", ""])
 BUSY = st.lists(st.tuples(WORDS, SPACES), max_size=90).map(lambda parts: "".join(w + s for w, s in parts))
 # Few words and a long text: much repeats.
 REPETITIVE = st.lists(
-    st.tuples(st.sampled_from("aa b ccc d-e ff.".split()), st.sampled_from([" ", " ", "\n", "\n\n"])), max_size=60
+    st.tuples(st.sampled_from(["aa", "b", "ccc", "d-e", "ff."]), st.sampled_from([" ", " ", "\n", "\n\n"])), max_size=60
 ).map(lambda parts: "".join(w + s for w, s in parts))
 ANY = st.text(st.characters(codec="utf-8"), max_size=40)
