@@ -21,6 +21,22 @@ DATA = Path(os.environ.get("FDF_TEST_DATA", ROOT / "../shared/data"))
 QUALITY = {"dolma": gopher.dolma_quality, "dclm": gopher.dclm_quality, "paper": gopher.paper_quality}
 REPETITION = {"dolma": gopher.dolma_repetition, "dclm": gopher.dclm_repetition}
 
+GOLD = Path(__file__).parent / "references" / "dolma-1.2.1.jsonl"
+OF_DOLMA = {
+    "keep": {"keep"},
+    "word_count": {"gopher_short_doc", "gopher_long_doc"},
+    "median_word_length": {"gopher_below_avg_threshold", "gopher_above_avg_threshold"},
+    "symbol_to_word_ratio": {"gopher_too_many_symbols"},
+    "fraction_of_words_with_alpha_character": {"gopher_below_alpha_threshold"},
+    "required_word_count": {"gopher_enough_stop_words"},
+    "fraction_of_lines_starting_with_bullet_point": {"gopher_too_many_bullets"},
+    "fraction_of_lines_ending_with_ellipsis": {"gopher_too_many_end_ellipsis"},
+    "fraction_of_duplicate_lines": {"dup_line_frac"},
+    "fraction_of_characters_in_duplicate_lines": {"dup_line_char_frac"},
+    **{f"fraction_of_characters_in_most_common_{n}grams": {f"top_{n}_gram"} for n in (2, 3, 4)},
+    **{f"fraction_of_characters_in_duplicate_{n}grams": {f"duplicated_{n}_n_grams"} for n in range(5, 11)},
+}
+
 # Prose before busy text, so that more than the first rule has a say.
 LONG = st.tuples(st.sampled_from(["", PROSE + "\n", PROSE + "\n" + PROSE + "\n"]), BUSY).map("".join)
 
@@ -58,6 +74,16 @@ def test_quality_is_decided_as_the_rules_say(preset, texts):
 @given(texts=st.lists(REPETITIVE | BUSY | LONG | ANY, max_size=6))
 def test_repetition_is_decided_as_the_rules_say(preset, texts):
     assert reasons(GopherRepetitionFilter(preset=preset), texts) == [REPETITION[preset](text) for text in texts]
+
+
+def test_decisions_and_reasons_are_those_of_dolmas_own_tagger():
+    head, *rows = [json.loads(line) for line in GOLD.read_text().splitlines()]
+    assert head["dolma"] == "1.2.1"
+    texts = [row["text"] for row in rows]
+    quality = reasons(GopherQualityFilter(preset="dolma"), texts)
+    repetition = reasons(GopherRepetitionFilter(preset="dolma"), texts)
+    for row, first, second in zip(rows, quality, repetition, strict=True):
+        assert (second if first == "keep" else first) in OF_DOLMA[row["decision"]], row["text"]
 
 
 @pytest.mark.skipif(not (DATA / "web_mdn").exists(), reason="needs the test data (FDF_TEST_DATA)")

@@ -220,6 +220,7 @@ class GopherQualityFilter(TextFilter):
             words.last,
             words.at_byte,
             words.n_bytes,
+            words.n_chars,
             words.hashes,
             hashes_of(self.stop_words),
             longest,

@@ -104,15 +104,19 @@ def _datatrove(column: pa.Array) -> Words:
 
 
 def _unicode(column: pa.Array) -> Words:
+    return _between_breaks(column, alnum=False)
+
+
+def _dclm(column: pa.Array) -> Words:
+    return _between_breaks(column, alnum=True)
+
+
+def _between_breaks(column: pa.Array, *, alnum: bool) -> Words:
     from fdf_ops_text.analysis.wordbreaks import break_table
     from fdf_ops_text.kernels.uax29 import unicode_words
 
     texts = Texts.of(column)
-    return Words(texts, *unicode_words(texts.data, texts.starts, texts.ends, table(), break_table()))
-
-
-def _dclm(column: pa.Array) -> Words:
-    return words_of(column, "unicode").having(STARTS_ALNUM)
+    return Words(texts, *unicode_words(texts.data, texts.starts, texts.ends, table(), break_table(), alnum))
 
 
 def _dolma(column: pa.Array) -> Words:

@@ -15,7 +15,7 @@ from fdf_ops_text.kernels.characters import decode, previous
 from fdf_ops_text.kernels.compiling import inline, kernel
 from fdf_ops_text.kernels.lines import LINE_FEED, chars_between, left_trimmed, right_trimmed
 
-COMMA, STOP = 0x2C, 0x2E
+COMMA, STOP, LETTER_I = 0x2C, 0x2E, 0x69
 THOUSAND, MILLION, BILLION = 0x6B, 0x6D, 0x62
 ANY_CHARACTERS = 3
 """What the three dots of "Read more..." stand for: DCLM's pattern does not escape them."""
@@ -104,22 +104,22 @@ def _is_counter(data, at, end, classes, case, nouns, noun_ends):
 @inline
 def _without(data, at, end, out, to, phrase, classes):
     """Write a line without a phrase, and without one character of whitespace before it; return where it ends."""
+    start = at
     while at < end:
-        after = at
-        code, size = decode(data, at)
-        if classes[code] & SPACE:
-            after = at + size
-        spelled = spelled_here(data, after, end, phrase, True)
-        if spelled == 0 and after > at:
-            after = at
-            spelled = spelled_here(data, after, end, phrase, True)
-        if spelled > 0:
-            at = after + spelled
-            continue
-        for i in range(at, at + size):
-            out[to] = data[i]
-            to += 1
-        at += size
+        byte = data[at]
+        # It starts with an i, which may be one of two beyond ASCII.
+        if byte | 0x20 == LETTER_I or byte == 0xC4:
+            spelled = spelled_here(data, at, end, phrase, True)
+            if spelled > 0:
+                if at > start:
+                    before = previous(data, at)
+                    if classes[decode(data, before)[0]] & SPACE:
+                        to -= at - before
+                at += spelled
+                continue
+        out[to] = byte
+        to += 1
+        at += 1
     return to
 
 
@@ -221,8 +221,14 @@ def corrected_lines(
             at, stop = line_start[line], line_end[line]
             chars, upper, digits = 0, 0, 0
             while at < stop:
-                code, width = decode(data, at)
                 chars += 1
+                byte = data[at]
+                if byte < 0x80:
+                    upper += 0x41 <= byte <= 0x5A
+                    digits += 0x30 <= byte <= 0x39
+                    at += 1
+                    continue
+                code, width = decode(data, at)
                 upper += classes[code] & UPPER != 0
                 digits += case[code] & DIGIT != 0
                 at += width

@@ -80,10 +80,11 @@ def _joined(before, prior, value, data, after, end, breaks):
 
 
 @kernel
-def unicode_words(data, starts, ends, classes, breaks):
+def unicode_words(data, starts, ends, classes, breaks, alnum):
     """Find the segments between word boundaries that are not whitespace alone.
 
-    `breaks` holds per code point its Word_Break and PICTOGRAPHIC. Returns what `whitespace_words` returns.
+    `breaks` holds per code point its Word_Break and PICTOGRAPHIC; `alnum` asks for segments that start with a letter or
+    a digit. Returns what `whitespace_words` returns.
     """
     rows = len(starts)
     most = 0
@@ -107,6 +108,18 @@ def unicode_words(data, starts, ends, classes, breaks):
         last_value, prior, before = OTHER, OTHER, OTHER
         flag_open = False
         while at <= end:
+            # Letters of ASCII behind another letter (WB5) are most of most texts.
+            if last_value == ALETTER:
+                run = at
+                while at < end and data[at] < 0x80 and breaks[data[at]] == ALETTER:
+                    value = appended(value, data[at])
+                    kind = int(classes[data[at]])
+                    some |= kind | (0x10000 if not kind & SYMBOL else 0)
+                    every &= kind
+                    at += 1
+                if at > run:
+                    chars += at - run
+                    before = ALETTER
             joins = False
             code, size, broken, kind = 0, 1, 0, 0
             if at < end:
@@ -114,7 +127,7 @@ def unicode_words(data, starts, ends, classes, breaks):
                 held = int(breaks[code])
                 broken = held & VALUE
                 kind = int(classes[code])
-                if at == start:
+                if at == start or (broken == ALETTER and last_value == ALETTER):
                     joins = True
                 elif CR <= last_value <= NEWLINE:
                     joins = last_value == CR and broken == LF
@@ -129,7 +142,7 @@ def unicode_words(data, starts, ends, classes, breaks):
                 else:
                     joins = _joined(before, prior, broken, data, at + size, end, breaks)
             if not joins:
-                if at > start and not every & SPACE:
+                if at > start and (head & ALNUM if alnum else not every & SPACE):
                     flag = 0
                     if some & LETTER:
                         flag |= HAS_LETTER

@@ -43,7 +43,7 @@ def _lower_hash(data, at, end, case):
 
 
 @kernel
-def listed_words(data, first, last, at_byte, n_bytes, hashes, listed, longest, case, lower):
+def listed_words(data, first, last, at_byte, n_bytes, n_chars, hashes, listed, longest, case, lower):
     """Count per row the words that are `listed` (their mixed hashes), each as often as it occurs.
 
     `lower` brings words into lower case first, character by character. Words of more than `longest` characters are
@@ -53,8 +53,7 @@ def listed_words(data, first, last, at_byte, n_bytes, hashes, listed, longest, c
     found = np.zeros(rows, np.int64)
     for row in range(rows):
         for i in range(first[row], last[row]):
-            # Four bytes at most to a character.
-            if n_bytes[i] > 4 * longest:
+            if n_chars[i] > longest:
                 continue
             value = hashes[i]
             if lower:
