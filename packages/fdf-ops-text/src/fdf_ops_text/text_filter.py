@@ -93,7 +93,10 @@ def warm(operator: Any, verb: Callable[[pa.RecordBatch], object]) -> None:
     name = type(operator).__name__
     batch = pa.record_batch({operator.field: pa.array([EXAMPLE, None])})
     try:
-        compiled_once(type(operator), lambda: verb(batch))
+        # Presets and tokenizers have kernels of their own.
+        chosen = (getattr(operator, name, None) for name in ("rules", "preset", "tokenizer"))
+        variant = "".join(f"-{choice}" for choice in chosen if isinstance(choice, str))
+        compiled_once(type(operator), lambda: verb(batch), variant=variant)
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         extra = {"spacy": "spacy", "uniseg": "unicode"}.get(missing)

@@ -70,7 +70,7 @@ def dclm_quality(text):
         ("gopher_too_many_symbols", not words or symbols / len(words) > 0.1),
         ("gopher_too_many_bullets", bullets > 0.9 * len(lines)),
         ("gopher_too_many_end_ellipsis", trailing > 0.3 * len(lines)),
-        ("gopher_below_alpha_threshold", not words or 1 - lettered(words) / len(words) > 0.2 + 1e-12),
+        ("gopher_below_alpha_threshold", not words or (len(words) - lettered(words)) / len(words) > 0.2),
         ("gopher_enough_stop_words", sum(word.lower() in STOP_WORDS for word in words) < 2),
     )
 
