@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import os
 import random
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from gold import edge_cases
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from references import gopher
@@ -21,7 +23,7 @@ DATA = Path(os.environ.get("FDF_TEST_DATA", ROOT / "../shared/data"))
 QUALITY = {"dolma": gopher.dolma_quality, "dclm": gopher.dclm_quality, "paper": gopher.paper_quality}
 REPETITION = {"dolma": gopher.dolma_repetition, "dclm": gopher.dclm_repetition}
 
-GOLD = Path(__file__).parent / "references" / "dolma-1.2.1.jsonl"
+GOLD = Path(__file__).parent / "gold" / "dolma-1.2.1.jsonl.gz"
 OF_DOLMA = {
     "keep": {"keep"},
     "word_count": {"gopher_short_doc", "gopher_long_doc"},
@@ -76,14 +78,29 @@ def test_repetition_is_decided_as_the_rules_say(preset, texts):
     assert reasons(GopherRepetitionFilter(preset=preset), texts) == [REPETITION[preset](text) for text in texts]
 
 
-def test_decisions_and_reasons_are_those_of_dolmas_own_tagger():
-    head, *rows = [json.loads(line) for line in GOLD.read_text().splitlines()]
+@pytest.mark.parametrize("preset", QUALITY)
+def test_peers_edge_cases_go_for_the_reasons_that_the_rules_name(preset):
+    texts = [text for _, text in edge_cases.cases() if len(text) < 1000]
+    assert reasons(GopherQualityFilter(preset=preset), texts) == [QUALITY[preset](text) for text in texts]
+    if preset in REPETITION:
+        assert reasons(GopherRepetitionFilter(preset=preset), texts) == [REPETITION[preset](text) for text in texts]
+
+
+def test_edge_cases_go_for_the_reasons_of_dolmas_own_tagger():
+    texts = {hashlib.sha256(text.encode()).hexdigest(): text for _, text in edge_cases.cases()}
+    with gzip.open(GOLD, "rt", encoding="utf-8") as held:
+        head, *rows = map(json.loads, held)
     assert head["dolma"] == "1.2.1"
-    texts = [row["text"] for row in rows]
-    quality = reasons(GopherQualityFilter(preset="dolma"), texts)
-    repetition = reasons(GopherRepetitionFilter(preset="dolma"), texts)
-    for row, first, second in zip(rows, quality, repetition, strict=True):
-        assert (second if first == "keep" else first) in OF_DOLMA[row["decision"]], row["text"]
+    assert len(rows) > 5000
+    held_texts = [texts[row["sha256"]] for row in rows]
+    quality = reasons(GopherQualityFilter(preset="dolma"), held_texts)
+    repetition = reasons(GopherRepetitionFilter(preset="dolma"), held_texts)
+    differ = [
+        (row, first, second)
+        for row, first, second in zip(rows, quality, repetition, strict=True)
+        if (second if first == "keep" else first) not in OF_DOLMA[row["gopher_v1"]]
+    ]
+    assert differ == []
 
 
 @pytest.mark.skipif(not (DATA / "web_mdn").exists(), reason="needs the test data (FDF_TEST_DATA)")

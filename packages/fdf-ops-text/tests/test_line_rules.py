@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from gold import edge_cases
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from references import line_rules
@@ -116,6 +117,16 @@ def test_lines_go_as_refinedweb_says(texts):
 @example(texts=EDGES)
 @example(texts=["", "\n\n", "[1]\n\n[edit]\nHere are some five words.  \n x", "a b c d e { f.\nlorem ipsum a b c d."])
 def test_lines_go_as_dclm_says_of_c4(texts):
+    expected = [line_rules.dclm_c4(text) for text in texts]
+    assert rewritten(RemoveLines(preset="dclm"), texts) == [left for _, left in expected]
+    operator = C4QualityFilter(preset="dclm", tokenizer="whitespace", min_sentences=False)
+    assert reasons(operator, texts) == [reason for reason, _ in expected]
+
+
+def test_lines_of_peers_edge_cases_go_as_the_rules_say():
+    texts = [text for _, text in edge_cases.cases() if len(text) < 20_000]
+    assert rewritten(RemoveLines(rules="refinedweb"), texts) == [line_rules.refinedweb(text) for text in texts]
+    assert reasons(RefinedWebLineFilter(), texts) == [line_rules.refinedweb_reason(text) for text in texts]
     expected = [line_rules.dclm_c4(text) for text in texts]
     assert rewritten(RemoveLines(preset="dclm"), texts) == [left for _, left in expected]
     operator = C4QualityFilter(preset="dclm", tokenizer="whitespace", min_sentences=False)

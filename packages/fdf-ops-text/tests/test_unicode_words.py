@@ -119,7 +119,7 @@ def test_missing_uniseg_is_told_with_the_line_that_installs_it(monkeypatch, tmp_
     operator = GopherQualityFilter(tokenizer="unicode")
     with pytest.raises(MissingDependency, match="uniseg") as told:
         operator.setup(Context(operator_id="x", seed=0, cache_dir=tmp_path))
-    assert "pip install 'fdf-ops-text[unicode]'" in str(told.value)
+    assert 'pip install "fdf-ops-text[unicode]"' in str(told.value)
 
 
 def _not_installed(name):

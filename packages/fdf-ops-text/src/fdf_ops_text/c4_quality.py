@@ -101,6 +101,7 @@ class C4QualityFilter(TextFilter):
     """Whether lines that speak of cookies, privacy or terms of use are dropped."""
 
     version = "1.1.0"
+    extras = ("spacy", "unicode")
     reasons = ("too_many_chars", "lorem_ipsum", "curly_bracket", "too_few_sentences")
     PRESETS = C4_PRESETS
 

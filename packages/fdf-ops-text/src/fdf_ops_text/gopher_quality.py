@@ -89,6 +89,7 @@ class GopherQualityFilter(TextFilter):
     """The stop words, compared as they are written; under dclm with the lower case of a text's words."""
 
     version = "1.1.0"
+    extras = ("spacy", "unicode")
     reasons = (
         "gopher_short_doc",
         "gopher_long_doc",

@@ -101,6 +101,7 @@ class GopherRepetitionFilter(TextFilter):
     """The same for ten words (0.10)."""
 
     version = "1.1.0"
+    extras = ("spacy", "unicode")
     reasons = ("empty", *_MEASURED)
     PRESETS: ClassVar = {
         "datatrove": _TABLE_A1,
@@ -142,6 +143,7 @@ class GopherRepetitionFilter(TextFilter):
             table(),
             words.first,
             words.last,
+            words.at_byte,
             words.n_bytes,
             words.n_chars,
             words.hashes,

@@ -8,7 +8,7 @@ from typing import Literal
 import pyarrow as pa
 
 from fdf.operator import Columns, Context, Refiner
-from fdf_ops_text.c4_quality import line_rules
+from fdf_ops_text.c4_quality import C4_PRESETS, line_rules
 from fdf_ops_text.refinedweb_lines import check_corrections, line_corrections
 from fdf_ops_text.text_filter import Bound, warm
 from fdf_ops_text.words import require_text
@@ -70,20 +70,21 @@ class RemoveLines(Refiner):
     policy: bool = True
     """Whether lines that speak of cookies, privacy or terms of use are dropped. Rules c4 alone."""
     max_line_feeds: Bound = None
-    """How many line feeds in a row are left of more (2). Rules refinedweb alone."""
+    """How many line feeds in a row are left of more; null: 2. Rules refinedweb alone."""
     max_uppercase: Bound = None
-    """The highest share of upper-case characters of a line that is kept (0.5). Rules refinedweb alone."""
+    """The highest share of upper-case characters of a line that is kept; null: 0.5. Rules refinedweb alone."""
     max_numeric: Bound = None
-    """The highest share of digits in a line that is kept (0.999999). Rules refinedweb alone."""
+    """The highest share of digits in a line that is kept; null: 0.999999. Rules refinedweb alone."""
     counters: bool = True
     """Whether lines like "12 likes" are dropped. Rules refinedweb alone."""
     phrases: bool = True
     """Whether "items in cart", "Read more..." and "Sign-in" are cut out of short lines. Rules refinedweb alone."""
     max_phrase_words: Bound = None
-    """The most words of a short line (10). Rules refinedweb alone."""
+    """The most words of a short line; null: 10. Rules refinedweb alone."""
 
     version = "1.1.0"
     modality = "text"
+    PRESETS = C4_PRESETS
 
     def __post_init__(self) -> None:
         """Refuse parameters of the rules that are not asked for, and numbers that make no sense."""

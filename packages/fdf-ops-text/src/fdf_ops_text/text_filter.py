@@ -10,15 +10,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from fdf.errors import MissingDependency
 from fdf.operator import Context, Filter
 from fdf.verdict import Rule, Verdict, above, below
+from fdf_ops_text.extras import missing
 from fdf_ops_text.words import require_text
 
 Bound: TypeAlias = float | Literal[False] | None
 """A threshold: a number, false to switch its rule off, or null for the preset's own."""
 Tokenizer = Literal["whitespace", "datatrove", "unicode", "dclm", "dolma", "fasttext"]
 """What a word is; `fdf_ops_text.analysis.words.words_of` tells each."""
+EXTRAS = {"spacy": "spacy", "uniseg": "unicode"}
+"""The extra that brings a module which words are found with."""
 Numbers: TypeAlias = npt.NDArray[np.float64]
 EXAMPLE = "It's a line of a text, long enough.\n\n- And \u201canother\u201d one\u2026\n"
 
@@ -98,11 +100,7 @@ def warm(operator: Any, verb: Callable[[pa.RecordBatch], object]) -> None:
         variant = "".join(f"-{choice}" for choice in chosen if isinstance(choice, str))
         compiled_once(type(operator), lambda: verb(batch), variant=variant)
     except ModuleNotFoundError as error:
-        missing = (error.name or "").partition(".")[0]
-        extra = {"spacy": "spacy", "uniseg": "unicode"}.get(missing)
-        if extra is None:
+        absent = (error.name or "").partition(".")[0]
+        if absent not in EXTRAS:
             raise
-        raise MissingDependency(
-            f"{name} with these words needs the module `{missing}`, which is not installed",
-            help=f"pip install 'fdf-ops-text[{extra}]', or set `tokenizer: whitespace` for other words",
-        ) from error
+        raise missing(absent, operator=name, extra=EXTRAS[absent]) from error

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from fdf_ops_text.kernels.compiling import inline, kernel
+from fdf_ops_text.kernels.compiling import kernel, subroutine
 from fdf_ops_text.kernels.hashing import appended, mixed
-from fdf_ops_text.kernels.hashtable import first_with, table_size
+from fdf_ops_text.kernels.hashtable import emptied, first_with, table_size
 from fdf_ops_text.kernels.lines import LINE_FEED, left_trimmed, right_trimmed
 from fdf_ops_text.kernels.repetition import (
     DUPLICATE,
@@ -25,7 +25,7 @@ _STEP = np.uint64(0xFF51AFD7ED558CCD)
 LONGEST_TOP, LONGEST = 4, 10
 
 
-@inline
+@subroutine
 def _parts(data, start, end, feeds, strip, classes, slots, hashes, lengths, counts, held):
     """Cut at every `feeds` line feeds in a row, from the left; count each part by its hash.
 
@@ -58,19 +58,19 @@ def _parts(data, start, end, feeds, strip, classes, slots, hashes, lengths, coun
                 chars += 1
         hashes[parts], lengths[parts] = mixed(value), chars
         parts += 1
-    size = table_size(parts)
-    slots[:size] = 0
-    for i in range(parts):
-        held[i] = first_with(slots, size, hashes, i)
-        if held[i] == i:
-            counts[i] = 0
-        counts[held[i]] += 1
+    mask = emptied(slots, parts)
+    for k in range(parts):
+        place = np.uint64(k)
+        held[place] = first_with(slots, mask, hashes, place)
+        if held[place] == place:
+            counts[place] = 0
+        counts[held[place]] += 1
     repeated, repeated_chars, chars = 0, 0, 0
-    for i in range(parts):
-        chars += lengths[i]
-        if counts[held[i]] > 1:
+    for k in range(parts):
+        chars += lengths[k]
+        if counts[held[k]] > 1:
             repeated += 1
-            repeated_chars += lengths[i]
+            repeated_chars += lengths[k]
     return parts, repeated, repeated_chars, chars
 
 
@@ -89,11 +89,11 @@ def counted_repetition(data, starts, ends, classes, first, last, n_chars, hashes
         for i in range(starts[row], ends[row]):
             cuts += data[i] == LINE_FEED
         most = max(most, cuts)
-    slots = np.zeros(table_size(most), np.int32)
+    slots = np.zeros(table_size(most), np.uint64)
     grams = np.empty(most, np.uint64)
     lengths = np.empty(most, np.int64)
     counts = np.empty(most, np.int64)
-    held = np.empty(most, np.int64)
+    held = np.empty(most, np.uint64)
     repeats = np.empty(most, np.bool_)
     chars_before = np.empty(most + 1, np.int64)
     rule_needed = False
@@ -153,18 +153,18 @@ def counted_repetition(data, starts, ends, classes, first, last, n_chars, hashes
                     # What repeats has parts that repeat: only such grams are looked up.
                     repeats[i] = repeats[i] and repeats[i + 1]
                     candidates += repeats[i]
-                size = table_size(candidates)
-                slots[:size] = 0
-                for i in range(count):
-                    if repeats[i]:
-                        held[i] = first_with(slots, size, grams, i)
-                        if held[i] == i:
-                            counts[i] = 0
-                        counts[held[i]] += 1
+                mask = emptied(slots, candidates)
+                for k in range(count):
+                    place = np.uint64(k)
+                    if repeats[place]:
+                        held[place] = first_with(slots, mask, grams, place)
+                        if held[place] == place:
+                            counts[place] = 0
+                        counts[held[place]] += 1
                 any_repeats = False
-                for i in range(count):
-                    repeats[i] = repeats[i] and counts[held[i]] > 1
-                    any_repeats |= repeats[i]
+                for j in range(count):
+                    repeats[j] = repeats[j] and counts[held[j]] > 1
+                    any_repeats |= repeats[j]
             if not any_repeats:
                 if dclm:
                     break
@@ -175,7 +175,7 @@ def counted_repetition(data, starts, ends, classes, first, last, n_chars, hashes
             elif n <= LONGEST_TOP:
                 highest, length = 0, 0
                 for i in range(count):
-                    if repeats[i] and held[i] == i:
+                    if repeats[i] and held[i] == np.uint64(i):
                         chars = chars_before[i + n] - chars_before[i]
                         if counts[i] > highest or (dclm and counts[i] == highest and chars > length):
                             highest, length = counts[i], chars

@@ -12,7 +12,7 @@ from fdf_ops_text.case import DIGIT, LOWER
 from fdf_ops_text.characters import DECIMAL, SPACE, UPPER, WORD
 from fdf_ops_text.kernels.c4 import spelled_here
 from fdf_ops_text.kernels.characters import decode, previous
-from fdf_ops_text.kernels.compiling import inline, kernel
+from fdf_ops_text.kernels.compiling import kernel, subroutine
 from fdf_ops_text.kernels.lines import LINE_FEED, chars_between, left_trimmed, right_trimmed
 
 COMMA, STOP, LETTER_I = 0x2C, 0x2E, 0x69
@@ -21,7 +21,7 @@ ANY_CHARACTERS = 3
 """What the three dots of "Read more..." stand for: DCLM's pattern does not escape them."""
 
 
-@inline
+@subroutine
 def _stripped(data, line_start, line_end, low, high, classes):
     """Take the whitespace off both ends of a text of lines `low` to `high` (exclusive); return what lines are left."""
     while low < high:
@@ -37,7 +37,7 @@ def _stripped(data, line_start, line_end, low, high, classes):
     return low, high
 
 
-@inline
+@subroutine
 def _n_words(data, at, end, classes, enough):
     """Count the words of a line, and stop at `enough`."""
     words, inside = 0, False
@@ -53,7 +53,7 @@ def _n_words(data, at, end, classes, enough):
     return words
 
 
-@inline
+@subroutine
 def _is_counter(data, at, end, classes, case, nouns, noun_ends):
     """Say whether a line is a number and what it counts ("1.2k likes"), with no letter or digit around them."""
     code, size = 0, 0
@@ -101,7 +101,7 @@ def _is_counter(data, at, end, classes, case, nouns, noun_ends):
     return False
 
 
-@inline
+@subroutine
 def _without(data, at, end, out, to, phrase, classes):
     """Write a line without a phrase, and without one character of whitespace before it; return where it ends."""
     start = at
@@ -123,7 +123,7 @@ def _without(data, at, end, out, to, phrase, classes):
     return to
 
 
-@inline
+@subroutine
 def _before_suffix(data, start, end, phrase, classes):
     """Return where a line ends without a phrase, the characters after it, and whitespace before it."""
     at = end
@@ -142,7 +142,7 @@ def _before_suffix(data, start, end, phrase, classes):
     return at
 
 
-@inline
+@subroutine
 def _behind_prefix(data, start, end, phrase, classes):
     """Return where a line starts without a phrase and one character of whitespace behind it."""
     at = start + spelled_here(data, start, end, phrase, True)

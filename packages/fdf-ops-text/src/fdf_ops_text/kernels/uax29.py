@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from fdf_ops_text.characters import ALNUM, LETTER, PUNCTUATION, SENTENCE_END, SPACE, SYMBOL
-from fdf_ops_text.kernels.characters import decode
-from fdf_ops_text.kernels.compiling import inline, kernel
+from fdf_ops_text.characters import ALNUM, SPACE
+from fdf_ops_text.kernels.characters import class_of, decode
+from fdf_ops_text.kernels.compiling import inline, kernel, subroutine
 from fdf_ops_text.kernels.hashing import appended
-from fdf_ops_text.kernels.words import ALL_PUNCTUATION, ENDS_SENTENCE, HAS_LETTER, HAS_NO_SYMBOL, STARTS_ALNUM
+from fdf_ops_text.kernels.words import flags_of, kinds
 
 # Values of the property Word_Break. The order is used: three that break lines, three that are passed over.
 OTHER, CR, LF, NEWLINE, EXTEND, FORMAT, ZWJ = 0, 1, 2, 3, 4, 5, 6
@@ -32,19 +32,19 @@ def _is_passed_over(value):
     return EXTEND <= value <= ZWJ
 
 
-@inline
+@subroutine
 def _value_after(data, at, end, breaks):
     """Return the value of the next character that is not passed over; OTHER at the end."""
     while at < end:
         code, size = decode(data, at)
-        value = int(breaks[code]) & VALUE
+        value = class_of(breaks, code) & VALUE
         if not _is_passed_over(value):
             return value
         at += size
     return OTHER
 
 
-@inline
+@subroutine
 def _joined(before, prior, value, data, after, end, breaks):
     """Say whether the rules WB5 to WB13b forbid a break between `prior` and `value`.
 
@@ -103,7 +103,7 @@ def unicode_words(data, starts, ends, classes, breaks, alnum):
         at, end = starts[row], ends[row]
         start = at
         value = np.uint64(0)
-        some, every, chars, head = 0, 0xFFFF, 0, 0
+        some, every, chars, head = 0, -1, 0, 0
         # The last character as it is, and the last two that are not passed over.
         last_value, prior, before = OTHER, OTHER, OTHER
         flag_open = False
@@ -111,10 +111,11 @@ def unicode_words(data, starts, ends, classes, breaks, alnum):
             # Letters of ASCII behind another letter (WB5) are most of most texts.
             if last_value == ALETTER:
                 run = at
-                while at < end and data[at] < 0x80 and breaks[data[at]] == ALETTER:
-                    value = appended(value, data[at])
-                    kind = int(classes[data[at]])
-                    some |= kind | (0x10000 if not kind & SYMBOL else 0)
+                while at < end and data[np.uint64(at)] < 0x80 and breaks[data[np.uint64(at)]] == ALETTER:
+                    byte = data[np.uint64(at)]
+                    value = appended(value, byte)
+                    kind = kinds(classes[byte])
+                    some |= kind
                     every &= kind
                     at += 1
                 if at > run:
@@ -124,9 +125,9 @@ def unicode_words(data, starts, ends, classes, breaks, alnum):
             code, size, broken, kind = 0, 1, 0, 0
             if at < end:
                 code, size = decode(data, at)
-                held = int(breaks[code])
+                held = class_of(breaks, code)
                 broken = held & VALUE
-                kind = int(classes[code])
+                kind = kinds(class_of(classes, code))
                 if at == start or (broken == ALETTER and last_value == ALETTER):
                     joins = True
                 elif CR <= last_value <= NEWLINE:
@@ -143,33 +144,23 @@ def unicode_words(data, starts, ends, classes, breaks, alnum):
                     joins = _joined(before, prior, broken, data, at + size, end, breaks)
             if not joins:
                 if at > start and (head & ALNUM if alnum else not every & SPACE):
-                    flag = 0
-                    if some & LETTER:
-                        flag |= HAS_LETTER
-                    if some & 0x10000:
-                        flag |= HAS_NO_SYMBOL
-                    if head & ALNUM:
-                        flag |= STARTS_ALNUM
-                    if every & PUNCTUATION:
-                        flag |= ALL_PUNCTUATION
-                    if chars == 1 and head & SENTENCE_END:
-                        flag |= ENDS_SENTENCE
-                    at_byte[word] = start
-                    n_bytes[word] = at - start
-                    n_chars[word] = chars
-                    flags[word] = flag
-                    hashes[word] = value
+                    put = np.uint64(word)
+                    at_byte[put] = start
+                    n_bytes[put] = at - start
+                    n_chars[put] = chars
+                    flags[put] = flags_of(head, some, every, chars)
+                    hashes[put] = value
                     word += 1
                 if at == end:
                     break
                 start = at
                 value = np.uint64(0)
-                some, every, chars = 0, 0xFFFF, 0
+                some, every, chars = 0, -1, 0
             if chars == 0:
                 head = kind
             for i in range(at, at + size):
-                value = appended(value, data[i])
-            some |= kind | (0x10000 if not kind & SYMBOL else 0)
+                value = appended(value, data[np.uint64(i)])
+            some |= kind
             every &= kind
             chars += 1
             at += size

@@ -6,7 +6,7 @@ import numpy as np
 
 from fdf_ops_text.case import LOWER
 from fdf_ops_text.kernels.characters import decode
-from fdf_ops_text.kernels.compiling import inline, kernel
+from fdf_ops_text.kernels.compiling import kernel, subroutine
 from fdf_ops_text.kernels.hashing import appended, mixed
 from fdf_ops_text.kernels.lines import BLANK, STOP
 from fdf_ops_text.kernels.words import HAS_LETTER
@@ -15,7 +15,7 @@ LENGTHS = 256
 HASH = 0x23
 
 
-@inline
+@subroutine
 def _appended_code(value, code):
     """Return the hash of a string with the UTF-8 of one code point more."""
     if code < 0x80:
@@ -32,7 +32,7 @@ def _appended_code(value, code):
     return appended(value, 0x80 | (code & 0x3F))
 
 
-@inline
+@subroutine
 def _lower_hash(data, at, end, case):
     value = np.uint64(0)
     while at < end:
