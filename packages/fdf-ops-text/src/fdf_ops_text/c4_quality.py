@@ -15,9 +15,15 @@ if TYPE_CHECKING:
     from fdf_ops_text.analysis.c4 import LineRules
 
 C4_PRESETS: dict[str, dict[str, Any]] = {
-    "datatrove": {"min_sentences": 5, "min_words_per_line": 3, "max_word_length": 1000},
-    "t5": {"min_sentences": 3, "min_words_per_line": 5, "max_word_length": 1000},
-    "dclm": {"min_sentences": 3, "min_words_per_line": 5, "max_word_length": 1000, "max_chars": 190_000},
+    "datatrove": {"tokenizer": "datatrove", "min_sentences": 5, "min_words_per_line": 3, "max_word_length": 1000},
+    "t5": {"tokenizer": "datatrove", "min_sentences": 3, "min_words_per_line": 5, "max_word_length": 1000},
+    "dclm": {
+        "tokenizer": "datatrove",
+        "min_sentences": 3,
+        "min_words_per_line": 5,
+        "max_word_length": 1000,
+        "max_chars": 190_000,
+    },
 }
 
 
@@ -116,7 +122,7 @@ class C4QualityFilter(TextFilter):
         text = rewritten(column, line_rules(self))
         sentences: Any = np.empty(0)
         if self.bound("min_sentences") is not None:
-            sentences = sentence_counts(column, text, self.tokenizer or "datatrove")
+            sentences = sentence_counts(column, text, self.words)
         return {
             "too_many_chars": self.too_high(chars, "max_chars"),
             "lorem_ipsum": Rule(text.reasons == LOREM_IPSUM),

@@ -114,7 +114,7 @@ class GopherQualityFilter(TextFilter):
         from fdf_ops_text.analysis.lines import line_marks_of
         from fdf_ops_text.analysis.words import words_of
 
-        words = words_of(column, self.tokenizer or self.PRESETS[self.preset]["tokenizer"])
+        words = words_of(column, self.words)
         measured = {
             "datatrove": self._measured_by_datatrove,
             "dolma": self._measured_by_dolma,

@@ -104,16 +104,22 @@ class GopherRepetitionFilter(TextFilter):
     extras = ("spacy", "unicode")
     reasons = ("empty", *_MEASURED)
     PRESETS: ClassVar = {
-        "datatrove": _TABLE_A1,
-        "dolma": {**_TABLE_A1, "dup_para_frac": None, "dup_para_char_frac": None, "dup_line_char_frac": 0.3},
-        "dclm": _TABLE_A1,
+        "datatrove": {"tokenizer": "datatrove", **_TABLE_A1},
+        "dolma": {
+            "tokenizer": "dolma",
+            **_TABLE_A1,
+            "dup_para_frac": None,
+            "dup_para_char_frac": None,
+            "dup_line_char_frac": 0.3,
+        },
+        "dclm": {"tokenizer": "dclm", **_TABLE_A1},
     }
 
     def rules(self, column: pa.Array) -> dict[str, Rule | None]:
         from fdf_ops_text.analysis.marks import marks_of
         from fdf_ops_text.analysis.words import words_of
 
-        words, chars = words_of(column, self.tokenizer or self.preset), marks_of(column).chars
+        words, chars = words_of(column, self.words), marks_of(column).chars
         # The kernels stop at the first rule that a text breaks: what they did not measure is NaN, which breaks none.
         bounds = np.array([np.inf if (bound := self.bound(name)) is None else bound for name in _MEASURED])
         if self.preset == "datatrove":

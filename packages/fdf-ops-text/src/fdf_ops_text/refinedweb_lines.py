@@ -98,7 +98,7 @@ class RefinedWebLineFilter(TextFilter):
 
     version = "1.0.0"
     reasons = ("empty", "too_many_words_removed")
-    PRESETS: ClassVar = {"": REFINEDWEB_BOUNDS}
+    PRESETS: ClassVar = {"": {"tokenizer": "fasttext", **REFINEDWEB_BOUNDS}}
 
     def __post_init__(self) -> None:
         """Refuse numbers that make no sense."""
@@ -108,7 +108,7 @@ class RefinedWebLineFilter(TextFilter):
         from fdf_ops_text.analysis.refinedweb import corrected, word_counts
 
         text = corrected(column, line_corrections(self))
-        before, after = word_counts(column, text, self.tokenizer or "fasttext")
+        before, after = word_counts(column, text, self.words)
         return {
             "empty": Rule((before == 0) | (text.n_bytes == 0)),
             "too_many_words_removed": self.too_high(share(before - after, before), "max_words_removed"),

@@ -21,6 +21,8 @@ Tokenizer = Literal["whitespace", "datatrove", "unicode", "dclm", "dolma", "fast
 """What a word is; `fdf_ops_text.analysis.words.words_of` tells each."""
 EXTRAS = {"spacy": "spacy", "uniseg": "unicode"}
 """The extra that brings a module which words are found with."""
+DECIDED_BY: dict[str, tuple[str, ...]] = {"datatrove": ("spacy",), "unicode": ("uniseg",), "dclm": ("uniseg",)}
+"""The distributions whose version decides what a word is."""
 Numbers: TypeAlias = npt.NDArray[np.float64]
 EXAMPLE = "It's a line of a text, long enough.\n\n- And \u201canother\u201d one\u2026\n"
 
@@ -33,6 +35,11 @@ class TextFilter(Filter):
 
     modality = "text"
     PRESETS: ClassVar[dict[str, dict[str, Any]]]
+
+    @property
+    def depends(self) -> tuple[str, ...]:  # type: ignore[override] # it depends on a parameter
+        """Return the distributions whose version decides what a word is."""
+        return DECIDED_BY.get(self.words, ())
 
     def writes(self, schema: pa.Schema) -> dict[str, pa.DataType | None]:
         """Return no columns. Raises PlanError where `field` is no text."""
@@ -72,6 +79,12 @@ class TextFilter(Filter):
         """Return the rule that drops values above a threshold, or None where that is off. NaN is not above."""
         bound = self.bound(name)
         return None if bound is None else above(pa.array(values), bound)
+
+    @property
+    def words(self) -> Any:
+        """What a word is: the parameter `tokenizer`, else the preset's; empty where words do not matter."""
+        given = getattr(self, "tokenizer", None)
+        return given or self.PRESETS[getattr(self, "preset", "")].get("tokenizer", "")
 
     @property
     def _column(self) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from fdf_ops_text.characters import DECIMAL, SPACE
+from fdf_ops_text.characters import DECIMAL, LINE_BREAK, SPACE
+from fdf_ops_text.kernels.bytes import WIDTH, copied
 from fdf_ops_text.kernels.characters import class_of, decode
 from fdf_ops_text.kernels.compiling import kernel, subroutine
 from fdf_ops_text.kernels.lines import (
@@ -21,6 +22,8 @@ from fdf_ops_text.kernels.lines import (
 from fdf_ops_text.kernels.words import ALL_PUNCTUATION, ENDS_SENTENCE
 
 LOREM_IPSUM, CURLY_BRACKET = 1, 2
+LO, JA, TE, PR, CO, US, U_FIRST = 0x6C6F, 0x6A61, 0x7465, 0x7072, 0x636F, 0x7573, 0x7500
+"""How the phrases begin that are looked for, as two bytes."""
 OPEN, CLOSE, CURLY, KELVIN = 0x5B, 0x5D, 0x7B, 0x212A
 
 
@@ -85,6 +88,24 @@ def _citation(data, at, end, classes, edit, needed):
     return 0
 
 
+@subroutine
+def has_byte(data, start, end, byte):
+    """Say whether a byte stands anywhere between these places."""
+    found = 0
+    for i in range(start, end):
+        found |= data[np.uint64(i)] == byte
+    return found != 0
+
+
+@subroutine
+def says_any(data, at, end, phrases, phrase_ends, loose):
+    """Say whether one of the phrases on policies stands here."""
+    for number in range(4, len(phrase_ends)):
+        if spelled_here(data, at, end, phrases[phrase_ends[number - 1] : phrase_ends[number]], loose) > 0:
+            return True
+    return False
+
+
 @kernel
 def c4_lines(
     data,
@@ -115,13 +136,15 @@ def c4_lines(
     edit, needed = phrases[: phrase_ends[0]], phrases[phrase_ends[0] : phrase_ends[1]]
     lorem_ipsum, script = phrases[phrase_ends[1] : phrase_ends[2]], phrases[phrase_ends[2] : phrase_ends[3]]
     rows = len(starts)
-    size = 0
+    size = WIDTH
     most = 0
     for row in range(rows):
         size += ends[row] - starts[row] + 1
-        for i in range(starts[row], ends[row]):
-            most += classes[data[np.uint64(i)]] & SPACE != 0 or data[np.uint64(i)] >= 0xC2
-        most += 1
+        # A kept line has a word, unless no number of words is asked for.
+        most += last[row] - first[row] + 1
+        if fewest_words < 1:
+            for i in range(starts[row], ends[row]):
+                most += classes[data[np.uint64(i)]] & LINE_BREAK != 0 or data[np.uint64(i)] >= 0xC2
     out = np.empty(size, np.uint8)
     out_starts = np.zeros(rows, np.int64)
     out_ends = np.zeros(rows, np.int64)
@@ -156,20 +179,23 @@ def c4_lines(
                 continue
             # Write the line where it would stand; only a kept one moves `to` on.
             line = to + (1 if kept > 0 else 0)
-            put, has_curly, cut = line, False, False
-            i = begin
-            while i < close:
-                byte = data[np.uint64(i)]
-                if byte == OPEN and citations:
-                    mark = _citation(data, i, close, classes, edit, needed)
-                    if mark > 0:
-                        cut = True
-                        i += mark
-                        continue
-                has_curly |= byte == CURLY
-                out[np.uint64(put)] = byte
-                put += 1
-                i += 1
+            put, cut = line, False
+            if citations and has_byte(data, begin, close, OPEN):
+                i = begin
+                while i < close:
+                    byte = data[np.uint64(i)]
+                    if byte == OPEN:
+                        mark = _citation(data, i, close, classes, edit, needed)
+                        if mark > 0:
+                            cut = True
+                            i += mark
+                            continue
+                    out[np.uint64(put)] = byte
+                    put += 1
+                    i += 1
+            else:
+                copied(data, begin, close - begin, out, line)
+                put += close - begin
             if whole and put == line:
                 # An empty line says nothing and stays.
                 if kept > 0:
@@ -198,24 +224,25 @@ def c4_lines(
                     i += width
             if words < fewest_words:
                 continue
+            has_curly = curly and has_byte(out, line, put, CURLY)
             says_lorem, says_script, says_policy = False, False, False
-            for i in range(line, put):
-                low = out[np.uint64(i)] | 0x20
-                if low == 0x6C:
+            for i in range(line, put - 1):
+                pair = np.int64(out[np.uint64(i)] | 0x20) << 8 | np.int64(out[np.uint64(i + 1)] | 0x20)
+                if pair == LO:
                     says_lorem |= lorem and spelled_here(out, i, put, lorem_ipsum, False) > 0
-                elif low == 0x6A:
+                elif pair == JA:
                     says_script |= javascript and spelled_here(out, i, put, script, whole) > 0
-                elif policy and (low == 0x74 or low == 0x70 or low == 0x63 or low == 0x75):
-                    for number in range(4, len(phrase_ends)):
-                        if spelled_here(out, i, put, phrases[phrase_ends[number - 1] : phrase_ends[number]], whole) > 0:
-                            says_policy = True
-                            break
+                elif pair == TE or pair == PR or pair == CO or pair == US:
+                    says_policy |= policy and says_any(out, i, put, phrases, phrase_ends, whole)
+                elif whole and pair & 0xFF00 == U_FIRST and out[np.uint64(i + 1)] >= 0xC2:
+                    # A long s may follow.
+                    says_policy |= policy and says_any(out, i, put, phrases, phrase_ends, whole)
             # To a tool that looks at whole texts, rule by rule, this rule comes first.
             if says_lorem and (whole or reasons[row] == 0):
                 reasons[row] = LOREM_IPSUM
             if says_script:
                 continue
-            if has_curly and curly and reasons[row] == 0:
+            if has_curly and reasons[row] == 0:
                 reasons[row] = CURLY_BRACKET
             if says_policy:
                 continue
