@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fdf_ops_text.characters import DECIMAL, LINE_BREAK, SPACE
-from fdf_ops_text.kernels.bytes import WIDTH, copied
+from fdf_ops_text.kernels.bytes import WIDTH, copied, eight_bytes, equal_bytes, has_byte
 from fdf_ops_text.kernels.characters import class_of, decode
 from fdf_ops_text.kernels.compiling import kernel, subroutine
 from fdf_ops_text.kernels.lines import (
@@ -24,6 +24,10 @@ from fdf_ops_text.kernels.words import ALL_PUNCTUATION, ENDS_SENTENCE
 LOREM_IPSUM, CURLY_BRACKET = 1, 2
 LO, JA, TE, PR, CO, US, U_FIRST = 0x6C6F, 0x6A61, 0x7465, 0x7072, 0x636F, 0x7573, 0x7500
 """How the phrases begin that are looked for, as two bytes."""
+_NOWHERE = np.uint64(0)
+_CASE = np.uint64(0x2020202020202020)
+# "Javascript", "cookie", "lorem ipsum", "terms of use", "privacy policy": a letter or pair in each that is rare.
+_J, _O, _P, _S, _R, _M, _V, _A = (np.uint64(ord(letter) * 0x0101010101010101) for letter in "jopsrmva")
 OPEN, CLOSE, CURLY, KELVIN = 0x5B, 0x5D, 0x7B, 0x212A
 
 
@@ -89,12 +93,24 @@ def _citation(data, at, end, classes, edit, needed):
 
 
 @subroutine
-def has_byte(data, start, end, byte):
-    """Say whether a byte stands anywhere between these places."""
-    found = 0
-    for i in range(start, end):
-        found |= data[np.uint64(i)] == byte
-    return found != 0
+def may_say(data, start, end):
+    """Say whether a line has a pair of letters, in any case, of which every phrase that is looked for has one.
+
+    Eight places at a time; what lies up to nine bytes behind the line is read, too, and must be there.
+    """
+    at = start
+    while at < end:
+        first = eight_bytes(data, np.uint64(at)) | _CASE
+        second = eight_bytes(data, np.uint64(at + 1)) | _CASE
+        found = equal_bytes(first, _J)
+        found |= equal_bytes(first, _O) & equal_bytes(second, _O)
+        found |= equal_bytes(first, _P) & equal_bytes(second, _S)
+        found |= equal_bytes(first, _R) & equal_bytes(second, _M)
+        found |= equal_bytes(first, _V) & equal_bytes(second, _A)
+        if found != _NOWHERE:
+            return True
+        at += WIDTH
+    return False
 
 
 @subroutine
@@ -136,7 +152,7 @@ def c4_lines(
     edit, needed = phrases[: phrase_ends[0]], phrases[phrase_ends[0] : phrase_ends[1]]
     lorem_ipsum, script = phrases[phrase_ends[1] : phrase_ends[2]], phrases[phrase_ends[2] : phrase_ends[3]]
     rows = len(starts)
-    size = WIDTH
+    size = 2 * WIDTH
     most = 0
     for row in range(rows):
         size += ends[row] - starts[row] + 1
@@ -226,7 +242,7 @@ def c4_lines(
                 continue
             has_curly = curly and has_byte(out, line, put, CURLY)
             says_lorem, says_script, says_policy = False, False, False
-            for i in range(line, put - 1):
+            for i in range(line, put - 1 if may_say(out, line, put) else line):
                 pair = np.int64(out[np.uint64(i)] | 0x20) << 8 | np.int64(out[np.uint64(i + 1)] | 0x20)
                 if pair == LO:
                     says_lorem |= lorem and spelled_here(out, i, put, lorem_ipsum, False) > 0
