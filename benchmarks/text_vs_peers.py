@@ -28,7 +28,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from peers.environment import python_of
 from peers.measured import Usage, measured
-from peers.text_corpus import Corpus, make_corpus
+from peers.text_corpus import Corpus, make_corpus, make_single
 
 HERE = Path(__file__).resolve().parent
 PEERS = HERE / "peers"
@@ -121,7 +121,7 @@ def main() -> None:
     make = {"where": asked.where, "mb": asked.mb, "files": max(4, asked.workers)}
     whole = make_corpus(asked.corpus, bench.folder, docs=asked.docs, **make)
     for_peers = make_corpus(asked.corpus, bench.folder, docs=asked.peer_docs or asked.docs, **make)
-    one = make_corpus(asked.corpus, bench.folder, docs=1, **make)
+    one = make_single(bench.folder)
     runs: dict[str, list[Run]] = {name: [] for name in asked.systems}
     # The first round is not counted: it makes environments, compiles kernels and fills the page cache.
     for number in range(asked.runs + 1):
