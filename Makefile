@@ -27,7 +27,7 @@ PIP_EDITABLE := $(PIP) install -qq --no-deps --no-build-isolation
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak install check lint types arrows docs format lock clean
+.PHONY: help demo test soak install check lint types arrows docs format pages lock clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -44,6 +44,7 @@ test: install ## Set up, then run every test
 
 soak: install ## Kill runs at many random moments, on disk and on a failing S3 (SOAK_KILLS=50, SOAK_SEED=<now>)
 	FDF_SOAK=$(SOAK_KILLS) FDF_SOAK_SEED=$(SOAK_SEED) $(PY) -m pytest -m soak --timeout=1800 tests $(PYTEST_ARGS)
+	FDF_TINY_SPLITS=10000 $(PY) -m pytest -k very_many_tiny_splits --timeout=1800 packages
 
 install: $(VENV)/.ready-dev ## Set up .venv with every package and extra, editable
 
@@ -65,6 +66,11 @@ docs: install ## Check that links resolve, examples run, and every option and op
 format: install ## Rewrite the code as `make lint` wants it, where that can be done safely
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
+
+pages: install ## Write the operators' pages in docs/ops again, from their classes
+	$(VENV)/bin/fdf ops pages --out docs/ops $(OPERATOR_PACKAGES)
+
+OPERATOR_PACKAGES = $(notdir $(patsubst %/,%,$(dir $(shell grep -l '"fdf.operators"' packages/*/pyproject.toml))))
 
 lock: install ## Resolve again and export both locks (keeps the pins of uv.lock where one is left; see LOCK_ARGS)
 	$(VENV)/bin/uv lock --python $(PY) $(LOCK_ARGS)

@@ -1,6 +1,7 @@
 """Measures what the engine costs: against plain pyarrow on the same bytes, per tiny split, in memory, and for listing.
 
     python benchmarks/overhead.py time      # engine with no operators against read + write, alternating, two processes
+                                            # (--folder on a tmpfs leaves the disk out of it)
     python benchmarks/overhead.py splits    # 10,000 splits of 10 rows: milliseconds per split
     python benchmarks/overhead.py memory    # peak memory of a worker on the same input
     python benchmarks/overhead.py listing   # a plan of a million splits: seconds to the first, peak memory
@@ -24,7 +25,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 import pyarrow as pa
@@ -66,26 +67,30 @@ def main() -> None:
 def measure_time(asked: argparse.Namespace) -> None:
     """Alternate the floor and the engine's cases; print medians and ratios of the runs next to each other."""
     data = corpus(asked.folder, asked.gb)
-    floors: dict[str, list[float]] = {name: [] for name in PROVENANCE_CASES}
-    engine: dict[str, list[float]] = {name: [] for name in PROVENANCE_CASES}
+    floors: dict[str, list[Spent]] = {name: [] for name in PROVENANCE_CASES}
+    engine: dict[str, list[Spent]] = {name: [] for name in PROVENANCE_CASES}
     for _ in range(asked.runs + 1):
         for name, (provenance, operators, _) in PROVENANCE_CASES.items():
-            floors[name].append(seconds(lambda: floor(data, asked.folder / "floor", asked.processes)))
+            floors[name].append(spent(lambda: floor(data, asked.folder / "floor", asked.processes)))
             engine[name].append(
-                seconds(
+                spent(
                     lambda p=provenance, o=operators: run_engine(
                         data, asked.folder / "run", provenance=p, operators=o, workers=asked.processes
                     )
                 )
             )
-    print("| case | pyarrow s | FDF s | ratio (min - max) | asked |\n|---|---|---|---|---|")
+    print("| case | pyarrow s | FDF s | ratio (min - max) | ratio of CPU time (min - max) | asked |")
+    print("|---|---|---|---|---|---|")
     for name, (_, _, bound) in PROVENANCE_CASES.items():
         # The first run of each warms the page cache.
         pairs = list(zip(engine[name][1:], floors[name][1:], strict=True))
-        ratios = [e / f for e, f in pairs]
+        wall = [e.wall / f.wall for e, f in pairs]
+        cpu = [e.cpu / f.cpu for e, f in pairs]
         print(
-            f"| {name} | {statistics.median(f for _, f in pairs):.1f} | {statistics.median(e for e, _ in pairs):.1f} "
-            f"| {statistics.median(ratios):.2f} ({min(ratios):.2f} - {max(ratios):.2f}) | {bound} |"
+            f"| {name} | {statistics.median(f.wall for _, f in pairs):.1f} "
+            f"| {statistics.median(e.wall for e, _ in pairs):.1f} "
+            f"| {statistics.median(wall):.2f} ({min(wall):.2f} - {max(wall):.2f}) "
+            f"| {statistics.median(cpu):.2f} ({min(cpu):.2f} - {max(cpu):.2f}) | {bound} |"
         )
 
 
@@ -265,6 +270,26 @@ def corpus(folder: Path, gb: float, *, files: int = FILES) -> Path:
                 written += held
     aside.rename(data)
     return data
+
+
+class Spent(NamedTuple):
+    """What some work took: seconds on the clock, and of CPU in this process and the ones that it started."""
+
+    wall: float
+    cpu: float
+
+
+def spent(work: Callable[[], object]) -> Spent:
+    """Do some work, and say what it took."""
+    cpu = cpu_seconds()
+    wall = seconds(work)
+    return Spent(wall, cpu_seconds() - cpu)
+
+
+def cpu_seconds() -> float:
+    """Return the CPU time of this process and of those that it has started and buried, so far."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(u.ru_utime + u.ru_stime for u in used)
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -107,6 +108,55 @@ class Soak:
                 driver.wait_for_workers()
             settled(root)
             shutil.rmtree(root)
+
+    def kill_workers(
+        self,
+        start: Callable[[Path], Driver],
+        place: Path,
+        *,
+        times: int,
+        work: float,
+        settled: Callable[[Path], None],
+    ) -> None:
+        """Kill workers at random moments until so many are dead, four of a run at most; every run ends well.
+
+        `work` is how many seconds an undisturbed run has splits at work; `settled` looks at what each run made.
+        """
+        dice = self.dice("workers")
+        killed = number = 0
+        while killed < times:
+            number += 1
+            root = place / f"dataset-{number}"
+            driver = start(root)
+            of_this_run = 0
+            driver.wait_for("split_started")
+            # A split may lose five workers, no more.
+            while of_this_run < 4 and driver.wait(dice.uniform(0, work / 4)) is None:
+                alive = driver.workers()
+                # The one that the others are forked from is spared: it is no worker.
+                forked = [p for p in alive if _parent_of(p) in alive]
+                if forked and _kill(dice.choice(forked)):
+                    killed, of_this_run = killed + 1, of_this_run + 1
+                    self.struck(f"worker after {driver.last_event()}")
+            assert driver.wait() == 0, driver.errors()
+            driver.wait_for_workers()
+            settled(root)
+            shutil.rmtree(root, ignore_errors=True)
+
+
+def _parent_of(pid: int) -> int | None:
+    try:
+        return psutil.Process(pid).ppid()
+    except psutil.Error:
+        return None
+
+
+def _kill(pid: int) -> bool:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 @pytest.fixture

@@ -156,3 +156,19 @@ def test_nothing_that_was_committed_suffers_from_a_mistake_made_later(fdf, tmp_p
     after = committed(tmp_path / "out")
     assert after.manifest == before.manifest
     assert after.column("text") == before.column("text") == ["two"]
+
+
+@pytest.mark.parametrize(
+    ("written", "line", "says"),
+    [
+        ('  path: "nowhere/*.parquet"', 4, ["no file matches nowhere/*.parquet"]),
+        ("  path: kept.parquet\n  columns:\n    body: txt\n    url: link", 5, ["asks for `txt`", "asks for `link`"]),
+        ("  path: kept.parquet\n  schema: { text: strin }", 5, ["`strin` is not the name of a type"]),
+        ("  path: [kept.parquet, other.parquet]", 4, ["column `text` is string in ", "other.parquet"]),
+    ],
+)
+def test_what_is_wrong_with_the_input_is_told_by_its_line(fdf, written, line, says):
+    pq.write_table(pa.table({"text": ["a"]}), fdf.folder / "kept.parquet")
+    pq.write_table(pa.table({"text": [[1]]}), fdf.folder / "other.parquet")
+    recipe = f"name: places\ninput:\n  type: parquet\n{written}\noutput: {{ type: parquet, path: out }}\n"
+    fdf.refuses(recipe, code=2, says=[*says, f"--> recipe.yaml:{line}:3"])

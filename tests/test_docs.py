@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import doctest
 import re
 import sys
+import tomllib
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 
 import click
 import pytest
+import yaml
 
 from fdf import registry
 
@@ -18,6 +22,10 @@ PAGES = sorted(
     for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("packages/*/README.md")]
     if ".venv" not in page.parts
 )
+OPERATOR_PAGES = sorted(page for page in ROOT.glob("docs/ops/*.md") if page.name != "index.md")
+PROJECTS = [tomllib.loads(path.read_text())["project"] for path in sorted(ROOT.glob("packages/*/pyproject.toml"))]
+OPERATORS = [(p["name"], name) for p in PROJECTS for name in p.get("entry-points", {}).get("fdf.operators", {})]
+"""The operators that the packages of the repository announce, each with its distribution."""
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -135,24 +143,51 @@ def test_every_command_and_option_is_documented():
     assert sorted(set(sections) - known) == [], "docs/cli.md describes what is not there"
 
 
-def test_every_operator_of_the_repository_is_documented():
-    rows = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "operators.md").read_text(), re.MULTILINE))
-    ours = {
-        re.search(r'^name = "(.+)"', p.read_text(), re.MULTILINE)[1] for p in ROOT.glob("packages/*/pyproject.toml")
-    }
-    installed = {listed.name for listed in registry.operators() if listed.distribution in ours}
-    kinds = {"score", "evaluator", "filter", "refiner", "generator"}
-    assert rows - kinds == installed
+def test_operator_pages_are_as_the_classes_have_them():
+    from fdf.reference import compare, pages
+
+    ours = sorted({name for name, _ in OPERATORS})
+    differences = [f"{page_name(d.path)} is {d.state}" for d in compare(ROOT / "docs" / "ops", pages(ours))]
+    assert differences == [], "to mend it: make pages"
 
 
-def test_every_reason_of_a_filter_is_documented():
-    text = (ROOT / "docs" / "operators.md").read_text()
-    missing = []
-    for listed in registry.operators():
-        row = re.search(rf"^\| `{listed.name}` \|.*$", text, re.MULTILINE)
-        declared = registry.load("fdf.operators", listed.op) if row else None
-        missing += [f"{listed.name}: {r}" for r in getattr(declared, "reasons", ()) if f"`{r}`" not in row[0]]
-    assert missing == []
+def test_every_operator_of_the_repository_has_a_page_in_the_index():
+    index = (ROOT / "docs" / "ops" / "index.md").read_text()
+    linked = re.findall(r"^\| \[`(\w+)`\]\((\w+)\.md\) \|", index, re.MULTILINE)
+    assert sorted(linked) == sorted((name, name) for _, name in OPERATORS)
+    assert {page.stem for page in OPERATOR_PAGES} == {name for _, name in OPERATORS}
+
+
+@pytest.mark.parametrize("page", OPERATOR_PAGES, ids=page_name)
+def test_operator_page_tells_reasons_extras_and_what_null_stands_for(page):
+    text = page.read_text()
+    declared = registry.load("fdf.operators", page.stem)
+    reasons = re.findall(r"^- `(\S+)`$", text.partition("\n## Reasons\n")[2].partition("\n## ")[0], re.MULTILINE)
+    assert reasons == list(getattr(declared, "reasons", ()))
+    distribution = registry.find("fdf.operators", page.stem).distribution
+    assert set(declared.extras) <= set(metadata.metadata(distribution).get_all("Provides-Extra") or ())
+    rows = re.findall(r"^\| `(\w+)` \| .* \| `null` \| (.*) \|$", text, re.MULTILINE)
+    assert [name for name, meaning in rows if not re.search("null|by default", meaning)] == []
+
+
+@pytest.mark.parametrize("page", OPERATOR_PAGES, ids=page_name)
+def test_recipe_on_an_operator_page_is_valid(page):
+    from fdf import recipe
+
+    (snippet,) = [code for info, code in FENCE.findall(page.read_text()) if info == "yaml"]
+    stage = {"name": "one", "operators": yaml.safe_load(snippet)}
+    whole = {"name": "page", "input": {"type": "parquet", "path": "in"}, "stages": [stage]}
+    assert [problem.render() for problem in recipe.check(whole)] == []
+
+
+@pytest.mark.parametrize("page", OPERATOR_PAGES, ids=page_name)
+def test_example_on_an_operator_page_gives_what_it_says(page):
+    (code,) = [code for info, code in FENCE.findall(page.read_text()) if info == "pycon"]
+    example = doctest.DocTestParser().get_doctest(code, {}, page.stem, str(page), 0)
+    told: list[str] = []
+    result = doctest.DocTestRunner().run(example, out=told.append)
+    assert (result.failed, "".join(told)) == (0, "")
+    assert result.attempted > 0
 
 
 @pytest.mark.parametrize("group", ["fdf.sources", "fdf.sinks"])

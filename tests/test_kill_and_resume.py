@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import random
 import shutil
 import signal
@@ -17,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -242,7 +240,7 @@ def test_driver_killed_at_random_moments_again_and_again(tmp_path, start, inputs
         assert outcome(root) == undisturbed.first
 
     like = undisturbed.drivers[workers]
-    soak.kill_drivers(run, tmp_path, times=soak.times(3), like=like, alive=assert_readable, settled=settled)
+    soak.kill_drivers(run, tmp_path, times=soak.times(8), like=like, alive=assert_readable, settled=settled)
 
 
 def test_driver_in_one_process_killed_at_random_moments(tmp_path, start, inputs, undisturbed, soak):
@@ -258,40 +256,13 @@ def test_driver_in_one_process_killed_at_random_moments(tmp_path, start, inputs,
 
 @WORKERS
 def test_workers_killed_at_random_moments_cost_no_run(tmp_path, start, inputs, undisturbed, soak, workers):
-    dice = soak.dice("workers", workers)
-    killed = number = 0
-    while killed < soak.times(3):
-        number += 1
-        root = tmp_path / f"{number}"
-        driver = start(recipe_for(root, inputs), runner="local", workers=workers)
-        of_this_run = 0
-        driver.wait_for("split_started")
-        # A split may lose five workers, no more.
-        while of_this_run < 4 and driver.wait(dice.uniform(0, undisturbed.work(workers) / 4)) is None:
-            if alive := driver.workers():
-                # The one that the others are forked from is spared: it is no worker.
-                forked = [p for p in alive if parent_of(p) in alive]
-                if forked and kill(dice.choice(forked)):
-                    killed, of_this_run = killed + 1, of_this_run + 1
-                    soak.struck(f"worker after {driver.last_event()}")
-        finish(driver)
+    def run(root: Path) -> Driver:
+        return start(recipe_for(root, inputs), runner="local", workers=workers)
+
+    def settled(root: Path) -> None:
         assert outcome(root) == undisturbed.first
-        shutil.rmtree(root)
 
-
-def parent_of(pid: int) -> int | None:
-    try:
-        return psutil.Process(pid).ppid()
-    except psutil.Error:
-        return None
-
-
-def kill(pid: int) -> bool:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return False
-    return True
+    soak.kill_workers(run, tmp_path, times=soak.times(8), work=undisturbed.work(workers), settled=settled)
 
 
 @pytest.fixture

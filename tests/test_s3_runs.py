@@ -137,18 +137,10 @@ def test_a_recipe_on_s3_ends_as_it_does_on_a_local_disk(bucket, tmp_path):
     assert result.to_arrow().num_rows == result.manifest["counts"]["rows_out"] > 0
 
 
-@pytest.mark.parametrize(
-    ("point", "runner"),
-    [
-        ("shard-placed", "serial"),
-        ("manifest-ready", "local"),
-        ("manifest-committed", "serial"),
-    ],
-)
-def test_a_run_on_s3_that_is_killed_resumes(bucket, tmp_path, point, runner):
+def test_a_run_on_s3_that_is_killed_resumes_with_what_is_missing(bucket, tmp_path):
     fdf.run(recipe_for(bucket, "reference"), runner="serial", run_id="reference")
     recipe = recipe_for(bucket, "killed")
-    killed = drive(recipe, runner=runner, crash_at=f"{point}:{tmp_path}/once")
+    killed = drive(recipe, runner="serial", crash_at=f"shard-placed:{tmp_path}/once")
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     done = bucket.receipts("killed/one")
     started: list[str] = []

@@ -10,6 +10,7 @@ import hashlib
 import json
 import signal
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,14 @@ from fdf.report.committed import find_stages
 from fdf.report.verify import verify
 from fdf.stage.crashpoints import CRASH_POINTS, VARIABLE
 from fdf.testing.drivers import Driver
-from fdf.testing.faults import FAULTS, faulty_proxy
+from fdf.testing.faults import FAULTS, FaultyProxy, faulty_proxy
 from fdf.testing.s3 import s3_stand_in
 
 FILES, ROWS = 4, 60
 BUCKET = "fdf-soak"
-FAILING = 0.1
+FAILING = 0.05
+IN_DRIVER = ("manifest-ready", "manifest-committed", "files-removed")
+IN_WORKER = tuple(p for p in CRASH_POINTS if p not in IN_DRIVER)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +42,6 @@ def server() -> Iterator[str]:
 @pytest.fixture
 def client(server, tmp_path, monkeypatch) -> Any:
     monkeypatch.setenv("FDF_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # Only FDF's own patience stands between a fault and a failed run.
     return boto3.client("s3", endpoint_url=server)
 
 
@@ -99,29 +101,93 @@ def assert_whole(client: Any, below: str, expected: dict[str, str]) -> None:
         assert found.uncommitted == []
 
 
-def test_runs_killed_while_the_store_fails_lose_and_double_nothing(client, server, tmp_path, inputs, undisturbed, soak):
-    like, expected = undisturbed
+@dataclass
+class Failing:
+    """A store that fails now and then, and runs on it; each test has a folder of the bucket of its own."""
+
+    proxy: FaultyProxy
+    client: Any
+    inputs: str
+    expected: dict[str, str]
+    workers: int
+
+    def __call__(self, root: Path, *, crash: dict[str, int] | None = None) -> Driver:
+        """Start a driver on the dataset of this name; `crash` names points, and at which passage a process dies."""
+        env = {"AWS_ENDPOINT_URL": self.proxy.address}
+        if crash:
+            env[VARIABLE] = ",".join(f"{point}:{root}-{point}#{n}" for point, n in crash.items())
+        recipe = recipe_for(self.inputs, self._below(root))
+        return Driver(recipe, root, env=env, runner="local", workers=self.workers)
+
+    def settled(self, root: Path) -> None:
+        assert_whole(self.client, self._below(root), self.expected)
+
+    def _below(self, root: Path) -> str:
+        return f"{root.parent.name}/{root.name}"
+
+
+@pytest.fixture(params=[1, 2, 4])
+def failing(request, client, server, inputs, undisturbed, soak) -> Iterator[Failing]:
     seed = soak.dice("faults").getrandbits(32)
-    with faulty_proxy(server, seed=seed, rate=FAILING, faults=(*FAULTS, "late"), strikes=1_000_000, hold=0.5) as proxy:
-
-        def run(root: Path) -> Driver:
-            return Driver(
-                recipe_for(inputs, root.name), root, env={"AWS_ENDPOINT_URL": proxy.address}, runner="local", workers=2
-            )
-
-        def settled(root: Path) -> None:
-            assert_whole(client, root.name, expected)
-
-        soak.kill_drivers(
-            run, tmp_path, times=soak.times(2), like=like, alive=lambda _: None, settled=settled, may_give_up=True
-        )
+    with faulty_proxy(server, seed=seed, rate=FAILING, faults=(*FAULTS, "late"), strikes=1_000_000, hold=0.2) as proxy:
+        yield Failing(proxy, client, inputs, undisturbed[1], request.param)
     for fault, times in proxy.struck.items():
         soak.struck(f"fault {fault}", times=times)
-    assert proxy.struck.total() > 10
+    assert proxy.struck.total() > 5
 
 
-@pytest.mark.parametrize("point", CRASH_POINTS)
-def test_driver_killed_at_any_point_while_the_store_fails(client, server, tmp_path, inputs, undisturbed, soak, point):
+def test_drivers_killed_at_random_moments_while_the_store_fails(tmp_path, failing, undisturbed, soak):
+    like, _ = undisturbed
+    soak.kill_drivers(
+        failing,
+        tmp_path,
+        times=soak.times(8, share=3),
+        like=like,
+        alive=lambda _: None,
+        settled=failing.settled,
+        may_give_up=True,
+    )
+
+
+def test_workers_killed_at_random_moments_while_the_store_fails(tmp_path, failing, undisturbed, soak):
+    like, _ = undisturbed
+    soak.kill_workers(
+        failing, tmp_path, times=soak.times(8, share=3), work=like.seconds - like.begun, settled=failing.settled
+    )
+
+
+def test_workers_killed_at_every_point_while_the_store_fails(tmp_path, failing, soak):
+    root = tmp_path / "killed"
+    dice = soak.dice(failing.workers)
+    crash = {point: dice.randint(1, FILES) for point in IN_WORKER}
+    driver = failing(root, crash=crash)
+    assert driver.wait() == 0, driver.errors()
+    driver.wait_for_workers()
+    # A fault that does not pass at once retries a split too.
+    assert [kind for _, _, kind in driver.told()].count("split_retried") >= len(IN_WORKER)
+    for point in IN_WORKER:
+        assert Path(f"{root}-{point}").stat().st_size >= crash[point]
+        soak.struck(f"worker at {point}")
+    failing.settled(root)
+
+
+def test_driver_of_workers_killed_at_every_point_of_its_own_while_the_store_fails(tmp_path, failing, soak):
+    root = tmp_path / "killed"
+    for point in IN_DRIVER:
+        Path(f"{root}-{point}").unlink(missing_ok=True)
+        driver = failing(root, crash={point: soak.dice(failing.workers, point).randint(1, 2)})
+        assert driver.wait() == -signal.SIGKILL, driver.errors()
+        driver.wait_for_workers()
+        soak.struck(f"driver at {point}")
+    driver = failing(root)
+    assert driver.wait() == 0, driver.errors()
+    failing.settled(root)
+
+
+@pytest.mark.parametrize("point", IN_WORKER)
+def test_driver_in_one_process_killed_at_any_point_while_the_store_fails(
+    client, server, tmp_path, inputs, undisturbed, soak, point
+):
     for number in range(soak.times(1, share=25)):
         below = f"{point}-{number}"
         recipe = recipe_for(inputs, below)

@@ -16,6 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from fdf import registry
+
 OPERATORS = Path(__file__).with_name("engine_operators.py")
 DRIVER = textwrap.dedent(
     """
@@ -119,3 +121,30 @@ def drive(tmp_path, home) -> Callable[..., subprocess.CompletedProcess[str]]:
         return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     return start
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Install a made-up distribution: its metadata, and modules by path."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delenv("FDF_PLUGINS", raising=False)
+
+    def install(name, entry_points, modules=(), *, version="1.0", requires=()):
+        info = tmp_path / f"{name.replace('-', '_')}-{version}.dist-info"
+        info.mkdir()
+        lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
+        (info / "METADATA").write_text("\n".join([*lines, *(f"Requires-Dist: {r}" for r in requires)]) + "\n")
+        groups = [f"[{group}]\n" + "\n".join(lines) for group, lines in entry_points.items()]
+        (info / "entry_points.txt").write_text("\n".join(groups) + "\n")
+        for path, text in dict(modules).items():
+            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / path).write_text(text)
+            top = path.split("/")[0].removesuffix(".py")
+            for loaded in [m for m in sys.modules if m == top or m.startswith(f"{top}.")]:
+                monkeypatch.delitem(sys.modules, loaded)
+        registry.refresh()
+        return tmp_path
+
+    yield install
+    monkeypatch.undo()
+    registry.refresh()

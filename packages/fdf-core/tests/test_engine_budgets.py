@@ -47,6 +47,18 @@ def test_a_trial_may_not_replace_the_whole_result(recipe: dict[str, Any], tmp_pa
     assert fdf.run(recipe, runner="serial").manifest == whole
 
 
+def test_a_trial_of_a_recipe_without_paths_is_a_run_of_its_own(recipe: dict[str, Any]) -> None:
+    recipe["stages"][0] |= {"max_error_rate": 1.0}
+    whole = fdf.run(recipe, runner="serial")
+    trial = fdf.run(recipe, runner="serial", limit=5)
+    assert trial.manifest["counts"]["rows_in"] == 5
+    assert trial.run_id == f"{whole.run_id}-first-5"
+    assert not Path(trial.path).is_relative_to(whole.run_dir)
+    events: list[Event] = []
+    assert fdf.run(recipe, runner="serial", on_event=events.append).manifest == whole.manifest
+    assert [e.kind for e in events if e.kind.startswith("split_")] == ["split_skipped"]
+
+
 def test_the_whole_may_replace_a_trial(recipe: dict[str, Any], tmp_path: Path) -> None:
     recipe["stages"][0] |= {"max_error_rate": 1.0, "materialize": {"path": str(tmp_path / "s")}}
     assert fdf.run(recipe, runner="serial", limit=5).manifest["counts"]["rows_in"] == 5

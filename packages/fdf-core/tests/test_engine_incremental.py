@@ -569,3 +569,24 @@ def test_columns_that_were_not_seen_follow_extra_columns(tmp_path, recipe, words
         return
     run(recipe)
     assert texts_of(tmp_path / "out") == ["x", "y"]
+
+
+def test_a_run_that_commits_nothing_new_leaves_an_unfinished_runs_work_alone(tmp_path, recipe, op, words):
+    words("a", ["x", "long one"])
+    words("b", ["y", "long two"])
+    committed, _ = run(recipe)
+    # Another recipe gets as far as its second split, and stops there: a row raises, and may not.
+    rival = json.loads(json.dumps(recipe))
+    rival["stages"][0]["operators"] = [op("score", "Lengths", poison="long two", around={"on_error": "fail"})]
+    with pytest.raises(StageFailed):
+        run(rival)
+    kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "one").rglob("*") if p.is_file()}
+    again, watch = run(recipe)
+    assert watch.started == []
+    assert again.manifests["one"] == committed.manifests["one"]
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "one").rglob("*") if p.is_file()} == kept
+    words("b", ["y", "long 2"])
+    _, watch = run(rival)
+    assert [s for s in watch.started if s[0] == "one"] == [("one", "b.parquet")]
+    for stage in ("one", "two", "out"):
+        assert_holds_exactly_its_manifests_files(tmp_path / stage)

@@ -9,7 +9,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fdf.row_groups import RowGroups
+from fdf.row_groups import RowGroups, even, whole
 from fdf.schema import row_bytes
 
 ROWS = st.lists(
@@ -36,7 +36,7 @@ SCHEMA = pa.schema(
 def cut(batches: Iterable[pa.RecordBatch], *, max_bytes: int, max_rows: int) -> list[int]:
     groups = RowGroups(SCHEMA, max_bytes=max_bytes, max_rows=max_rows)
     done = [g for b in batches for g in groups.add(b)]
-    return [g.num_rows for g in [*done, *groups.rest()]]
+    return [sum(b.num_rows for b in g) for g in [*done, *groups.rest()]]
 
 
 def expected(weights: list[int], *, max_bytes: int, max_rows: int) -> list[int]:
@@ -64,3 +64,22 @@ def test_cuts_follow_the_rows_alone(rows: list[dict], edges: list[int], max_byte
     wanted = expected(row_bytes(batch).tolist(), max_bytes=max_bytes, max_rows=max_rows)
     assert cut(parts, max_bytes=max_bytes, max_rows=max_rows) == wanted
     assert cut([batch], max_bytes=max_bytes, max_rows=max_rows) == wanted
+
+
+@settings(max_examples=100, deadline=None)
+@given(rows=ROWS, edges=st.lists(st.integers(0, 40), max_size=8), size=st.integers(1, 50))
+def test_chunks_are_even_and_hold_the_rows_in_order(rows: list[dict], edges: list[int], size: int) -> None:
+    batch = pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
+    edges = sorted({0, *(e for e in edges if e < len(rows))})
+    parts = [batch.slice(a, b - a) for a, b in pairwise([*edges, len(rows)])]
+    chunks = list(even(parts, size))
+    assert [c.num_rows for c in chunks] == [len(rows[i : i + size]) for i in range(0, len(rows), size)]
+    assert [row for c in chunks for row in c.to_pylist()] == batch.to_pylist()
+
+
+def test_chunk_within_one_batch_is_not_copied() -> None:
+    batch = pa.record_batch({"text": ["a", "b", "c", "d"]})
+    first, second = even([batch], 2)
+    held = [c.column("text").buffers()[2].address for c in (batch, first, second)]
+    assert len(set(held)) == 1
+    assert whole([batch]) is batch

@@ -9,8 +9,10 @@ from itertools import pairwise
 from urllib.parse import unquote
 
 import duckdb
+import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -73,7 +75,7 @@ def unpacked(data):
     return pa.CompressedInputStream(pa.BufferReader(data), "zstd").read().decode()
 
 
-@pytest.mark.parametrize("sink", SINKS, ids=lambda s: f"{s.type}-{hash(s) % 1000}")
+@pytest.mark.parametrize("sink", SINKS, ids=[f"{sink.type}-{number}" for number, sink in enumerate(SINKS)])
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(rows=st.lists(ROW, max_size=25), cuts=st.lists(st.integers(0, 25), max_size=6), pad=st.integers(0, 9))
 def test_bytes_depend_on_rows_not_on_batches_offsets_or_dictionaries(sink, rows, cuts, pad):
@@ -274,3 +276,21 @@ def test_two_columns_for_the_one_media_member_are_a_plan_error():
 )
 def test_format_is_known_by_its_first_bytes(start, extension):
     assert extension_of(start) == extension
+
+
+@settings(max_examples=10, deadline=None)
+@given(borders=st.lists(st.integers(0, 5000), max_size=6))
+def test_parquet_bytes_of_many_rows_do_not_depend_on_batches(borders):
+    numbers = np.arange(5000)
+    table = pa.table(
+        {
+            "text": pc.utf8_slice_codeunits(pa.array(["some words to cut"] * 5000), 0, 9),
+            "many": pa.array([[str(n)] * int(n % 7) for n in numbers], pa.list_(pa.string())),
+            "part": pa.array([None if n % 5 == 0 else {"n": int(n), "s": "x" * int(n % 11)} for n in numbers]),
+            "long": pa.array([f"{n:09}" * 40 for n in numbers]),
+        }
+    )
+    (whole,) = table.combine_chunks().to_batches()
+    edges = sorted({0, 5000, *borders})
+    parts = [whole.slice(start, stop - start) for start, stop in pairwise(edges)]
+    assert written(ParquetSink(), parts, table.schema) == written(ParquetSink(), [whole], table.schema)

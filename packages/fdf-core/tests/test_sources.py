@@ -639,3 +639,30 @@ class TestWebdataset:
         # The data set's own card: 14 captions are empty.
         assert sum(not (row["text"] or "").strip() for row in rows.values()) == 14
         assert all("licence" in json.loads(row["json"]) for row in rows.values())
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ('{"n": "many"}', 'column `n` holds text ("many"), which does not fit int64'),
+        ('{"n": true}', "column `n` holds true or false (true), which does not fit int64"),
+        ('{"n": 99999999999999999999}', "column `n` holds a number (99999999999999999999), which does not fit int64"),
+        (
+            '{"n": 1, "tags": ["a", {}]}',
+            'column `tags` holds a list (["a", {}]), which does not fit list<item: string>',
+        ),
+        ('{"n": 1, "tags": 2}', "column `tags` holds a number (2), which does not fit list<item: string>"),
+        ('{"n": {"of": 1}}', 'column `n` holds an object ({"of": 1}), which does not fit int64'),
+        ("{'n': 1}", "the line is not JSON: Expecting property name enclosed in double quotes at character 2"),
+        ('{"n": 1}{"n": 2}', "the line is not JSON: Extra data at character 9"),
+    ],
+)
+def test_a_line_that_does_not_fit_is_told_by_its_column_and_value(tmp_path, line, says):
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"n": 1, "tags": ["x"]}\n' + line + '\n{"n": 3, "tags": null}\n')
+    schema = pa.schema([("n", pa.int64()), ("tags", pa.list_(pa.field("element", pa.string())))])
+    source = JsonlSource(path=str(file))
+    (split,) = source.splits()
+    batches = list(source.read(split.slices[0], schema=schema))
+    assert [r.error for b in batches for r in b.rejects] == [says]
+    assert [n for b in batches for n in b.rows.column("n").to_pylist()] == [1, 3]

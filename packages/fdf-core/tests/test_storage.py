@@ -138,7 +138,7 @@ def test_put_that_timed_out_behind_another_writer_has_lost(s3, quick, monkeypatc
 def test_fault_that_does_not_pass_is_a_transient_error_at_last(s3, quick, monkeypatch):
     store = open_store(f"s3://bucket/{uuid.uuid4().hex}")
     failing_puts(monkeypatch, first=[refused("ServiceUnavailable", 503)] * 50, after=False)
-    with pytest.raises(TransientError, match=r"r\.json could not be written"):
+    with pytest.raises(TransientError, match=r"r\.json failed 8 times"):
         store.put_if_absent("r.json", b"mine")
 
 
@@ -281,3 +281,43 @@ def test_folder_with_unfinished_work_opens_in_other_tools(tmp_path):
 
 def test_store_names_no_credentials_when_pickled(s3):
     assert b"stand-in-secret" not in pickle.dumps(open_store("s3://bucket/x"))
+
+
+def test_calls_within_calls_do_not_multiply_their_attempts_while_nothing_succeeds(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(retry.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(retry.time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
+    monkeypatch.setattr(retry, "_TROUBLE", retry._Trouble())
+    calls = []
+
+    def down():
+        calls.append(clock[0])
+        raise ConnectionResetError
+
+    def inner():
+        return retry.retrying(down, what="inner")
+
+    with pytest.raises(retry.GivenUp, match="nothing has succeeded for"):
+        retry.retrying(lambda: retry.retrying(inner, what="middle"), what="outer")
+    assert retry.PATIENCE < calls[-1] < retry.PATIENCE + retry.LONGEST_WAIT
+    # 8 * 8 * 8 without a common end.
+    assert len(calls) < 100
+
+
+def test_a_success_gives_new_patience(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(retry.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(retry.time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
+    monkeypatch.setattr(retry, "_TROUBLE", retry._Trouble())
+    for _ in range(100):
+        answers = iter([ConnectionResetError(), ConnectionResetError(), None])
+
+        def now_and_then(answers=answers):
+            answer = next(answers)
+            if answer is not None:
+                raise answer
+            return "done"
+
+        assert retry.retrying(now_and_then, what="it") == "done"
+        clock[0] += 5
+    assert clock[0] > 2 * retry.PATIENCE

@@ -9,9 +9,10 @@ plan, 4xx a running stage, 5xx the environment, 6xx other writers, 9xx FDF itsel
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from typing import Self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,8 @@ class Problem:
     hint: str | None = None
     help: str | None = None
     warning: bool = False
+    about: str | None = None
+    """The key of the input that it is about, for a caller who knows where that stands; see `FdfError.placed`."""
 
     def render(self) -> str:
         """Return the finding as the terminal shows it: code, place, the line with a marker, the next step."""
@@ -88,6 +91,14 @@ class FdfError(Exception):
             p if isinstance(p, Problem) else Problem(code=self.default_code, message=p, help=help) for p in problems
         )
         super().__init__("\n\n".join(p.render() for p in self.problems))
+
+    def placed(self, places: Mapping[str, Place], *, otherwise: str) -> Self:
+        """Return the error with the place of each finding that has none: that of the key which it is about."""
+        found = (
+            p if p.place else replace(p, place=places.get(p.about or otherwise, places.get(otherwise)))
+            for p in self.problems
+        )
+        return type(self)(*found)
 
     def __reduce__(self) -> tuple[type[FdfError], tuple[Problem, ...]]:
         return type(self), self.problems

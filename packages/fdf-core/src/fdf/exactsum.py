@@ -56,6 +56,10 @@ class ExactSum:
     def __add__(self, other: ExactSum) -> ExactSum:
         return ExactSum(self.units + other.units)
 
+    def times(self, count: int) -> ExactSum:
+        """Return what as many equal sums add up to."""
+        return ExactSum(self.units * count)
+
     def to_json(self) -> str:
         """Return the sum as a hexadecimal number times a power of two, without loss: `0x3p-1` is 1.5."""
         if self.units == 0:

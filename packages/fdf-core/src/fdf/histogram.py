@@ -156,16 +156,16 @@ def observe(column: pa.Array | pa.ChunkedArray) -> Histogram:
         array = array.cast(pa.float64())
     if not (pa.types.is_integer(array.type) or pa.types.is_floating(array.type)):
         raise ValueError(f"a histogram is of numbers, not of {array.type}")
-    values = pc.drop_null(array).to_numpy(zero_copy_only=False)
     nulls = array.null_count
+    values = (pc.drop_null(array) if nulls else array).to_numpy(zero_copy_only=False)
     if values.dtype.kind != "f":
-        return _of_finite(values.astype(np.float64), ExactSum.of(values), nulls=nulls)
+        return _of_finite(values.astype(np.float64), values, nulls=nulls)
     doubles = values.astype(np.float64, copy=False)
+    # The bounds are not finite where any value is not: NaN spreads through both.
+    if len(doubles) and math.isfinite(doubles.min()) and math.isfinite(doubles.max()):
+        return _of_finite(doubles, doubles, nulls=nulls)
     finite = doubles[np.isfinite(doubles)]
-    counted = _of_finite(finite, ExactSum.of(finite), nulls=nulls)
-    if len(finite) == len(doubles):
-        return counted
-    return counted.merge(
+    return _of_finite(finite, finite, nulls=nulls).merge(
         Histogram(
             nans=int(np.isnan(doubles).sum()),
             positive_infinities=int((doubles == np.inf).sum()),
@@ -174,30 +174,40 @@ def observe(column: pa.Array | pa.ChunkedArray) -> Histogram:
     )
 
 
-def _of_finite(values: npt.NDArray[np.float64], total: ExactSum, *, nulls: int) -> Histogram:
-    above, below = values > 0, values < 0
+def _of_finite(values: npt.NDArray[np.float64], exact: npt.NDArray[Any], *, nulls: int) -> Histogram:
+    """Count doubles; `exact` are the same numbers in their own type, for the sum."""
+    if not len(values):
+        return Histogram(nulls=nulls)
+    rows = len(values)
+    low, high = float(values.min()), float(values.max())
+    if low == high and exact.min() == exact.max():
+        # One value all through, as a constant score or a batch of one language gives.
+        total, counted = ExactSum.of(exact[:1]).times(len(exact)), len(values)
+        values = values[:1]
+    else:
+        total, counted = ExactSum.of(exact), 1
+    positive = _count_bins(values if low > 0 else values[values > 0], counted) if high > 0 else {}
+    negative = _count_bins(-values if high < 0 else -values[values < 0], counted) if low < 0 else {}
     # Adding zero makes -0.0 a 0.0: which of the two came first must not show.
     return Histogram(
-        positive=_count_bins(values[above]),
-        negative=_count_bins(-values[below]),
-        zeros=int(len(values) - above.sum() - below.sum()),
+        positive=positive,
+        negative=negative,
+        zeros=rows - sum(positive.values()) - sum(negative.values()),
         nulls=nulls,
-        minimum=float(values.min()) + 0.0 if len(values) else None,
-        maximum=float(values.max()) + 0.0 if len(values) else None,
+        minimum=low + 0.0,
+        maximum=high + 0.0,
         total=total,
     )
 
 
-def _count_bins(magnitudes: npt.NDArray[np.float64]) -> dict[int, int]:
-    if len(magnitudes) == 0:
-        return {}
+def _count_bins(magnitudes: npt.NDArray[np.float64], times: int) -> dict[int, int]:
     # frexp gives m in [0.5, 1) and v = m * 2**e, so o = e - 1 and 32 * f = 64 * m - 32; both steps are exact.
     fractions, exponents = np.frexp(magnitudes)
     bins = (exponents.astype(np.int64) - 1) * BINS_PER_OCTAVE
     bins += (fractions * (2 * BINS_PER_OCTAVE)).astype(np.int64) - BINS_PER_OCTAVE
     lowest = int(bins.min())
     counts = np.bincount(bins - lowest)
-    return {int(b) + lowest: int(counts[b]) for b in np.flatnonzero(counts)}
+    return {int(b) + lowest: int(counts[b]) * times for b in np.flatnonzero(counts)}
 
 
 def _edge(number: int) -> float:

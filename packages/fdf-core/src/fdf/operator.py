@@ -80,6 +80,8 @@ class Operator(ABC):
     exactness: ClassVar[Exactness] = "bitwise"
     depends: ClassVar[tuple[str, ...]] = ()
     """Distributions whose installed version decides the output, and so belongs to the fingerprint."""
+    extras: ClassVar[tuple[str, ...]] = ()
+    """Extras of its package that bring what the operator needs with one parameter or another; listings tell them."""
     resources: ClassVar[Resources] = Resources()
     modality: ClassVar[str] = "any"
 
@@ -92,6 +94,13 @@ class Operator(ABC):
 
     def writes(self, schema: pa.Schema) -> dict[str, pa.DataType | None]:
         """Return the columns that the verb returns, with their types on this input; None marks a removed column."""
+        return {}
+
+    def assets(self) -> dict[str, str]:
+        """Return the digest or revision of what the parameters name but do not hold (a list, a model), by its name.
+
+        It belongs to the fingerprint: other content under the same path gives other results. Asked once, by the plan.
+        """
         return {}
 
     def setup(self, context: Context) -> None:

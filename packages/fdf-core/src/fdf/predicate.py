@@ -15,10 +15,8 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
-from polars.exceptions import PolarsError, SQLInterfaceError, SQLSyntaxError
 
 from fdf.errors import PlanError, Problem, RecipeError, did_you_mean
 
@@ -140,6 +138,9 @@ class Predicate:
 
     def truth(self, batch: pa.RecordBatch) -> pa.BooleanArray:
         """Return true, false or null (unknown, as SQL has it) per row. Raises as `mask` does."""
+        import polars as pl  # Only here and below: workers of a stage without conditions start without it.
+        from polars.exceptions import PolarsError
+
         frame = pl.from_arrow(self._inputs(batch))
         try:
             # Beside a column of the table a constant condition is as long as the batch.
@@ -274,6 +275,9 @@ def _check_brackets(sql: str, tokens: list[_Token]) -> None:
 
 
 def _parse(sql: str) -> None:
+    import polars as pl
+    from polars.exceptions import PolarsError, SQLInterfaceError, SQLSyntaxError
+
     try:
         pl.sql_expr(f"({sql})")
     except (SQLSyntaxError, SQLInterfaceError) as error:

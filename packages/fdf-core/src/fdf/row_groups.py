@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -36,6 +36,31 @@ def batch_with(batch: pa.RecordBatch, constants: dict[str, str]) -> pa.RecordBat
     return pa.RecordBatch.from_arrays([*batch.columns, *same], schema=schema_with(batch.schema, constants))
 
 
+def whole(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    """Return one contiguous batch with the rows of all, of which there is one at least."""
+    return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
+
+
+def even(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
+    """Re-cut batches into chunks of exactly so many rows, the last one of fewer.
+
+    A chunk that lies within one batch is a view of it: only what crosses the border of two batches is copied.
+    """
+    held: list[pa.RecordBatch] = []
+    missing = rows
+    for batch in batches:
+        start = 0
+        while batch.num_rows - start >= missing:
+            yield whole([*held, batch.slice(start, missing)])
+            start += missing
+            held, missing = [], rows
+        if start < batch.num_rows:
+            held.append(batch.slice(start))
+            missing -= batch.num_rows - start
+    if held:
+        yield whole(held)
+
+
 class RowGroups:
     """Collects rows; gives a group back whenever its bytes reach `max_bytes` or its rows `max_rows`.
 
@@ -54,8 +79,8 @@ class RowGroups:
         self._unweighed = 0
         self._at_most = 0
 
-    def add(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-        """Take rows and yield the groups that they complete, each one contiguous batch."""
+    def add(self, batch: pa.RecordBatch) -> Iterator[list[pa.RecordBatch]]:
+        """Take rows and yield the groups that they complete, each as the batches or parts of batches that it is of."""
         batch = as_plain(batch, self._schema)
         bound = _most_bytes(batch)
         if self._bytes + self._at_most + bound < self._max_bytes and self._rows + batch.num_rows < self._max_rows:
@@ -81,7 +106,7 @@ class RowGroups:
             yield self._release()
             start = stop
 
-    def rest(self) -> Iterator[pa.RecordBatch]:
+    def rest(self) -> Iterator[list[pa.RecordBatch]]:
         """Yield what is left, if anything is."""
         if self._rows:
             yield self._release()
@@ -95,9 +120,8 @@ class RowGroups:
         self._bytes += sum(int(row_bytes(batch).sum()) for batch in fresh)
         self._unweighed = self._at_most = 0
 
-    def _release(self) -> pa.RecordBatch:
-        group = self._held[0] if len(self._held) == 1 else pa.concat_batches(self._held)
-        self._held = []
+    def _release(self) -> list[pa.RecordBatch]:
+        group, self._held = self._held, []
         self._bytes = self._rows = self._unweighed = self._at_most = 0
         return group
 

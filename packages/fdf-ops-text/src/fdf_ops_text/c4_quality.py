@@ -92,6 +92,7 @@ class C4QualityFilter(TextFilter):
     """Whether lines that speak of cookies, privacy or terms of use are dropped."""
 
     version = "1.0.0"
+    extras = ("spacy",)
     reasons = ("lorem_ipsum", "curly_bracket", "too_few_sentences")
     PRESETS = C4_PRESETS
 

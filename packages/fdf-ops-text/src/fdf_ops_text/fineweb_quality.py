@@ -48,6 +48,7 @@ class FineWebQualityFilter(TextFilter):
     """The highest number of line feeds per word that is kept (0.3)."""
 
     version = "1.0.0"
+    extras = ("spacy",)
     reasons = ("empty", "line_punct_ratio", "short_line_ratio", "char_dup_ratio", "list_ratio")
     PRESETS: ClassVar = {
         "datatrove": {"line_punct_ratio": 0.12, "short_line_ratio": 0.67, "char_dup_ratio": 0.01, "list_ratio": 0.3},

@@ -58,6 +58,7 @@ class GopherQualityFilter(TextFilter):
     """The stop words, compared as they are written."""
 
     version = "1.0.0"
+    extras = ("spacy",)
     reasons = (
         "gopher_short_doc",
         "gopher_long_doc",

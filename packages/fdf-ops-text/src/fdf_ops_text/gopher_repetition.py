@@ -80,6 +80,7 @@ class GopherRepetitionFilter(TextFilter):
     """The same for ten words (0.10)."""
 
     version = "1.0.0"
+    extras = ("spacy",)
     reasons = ("empty", *_MEASURED)
     PRESETS: ClassVar = {
         "datatrove": dict(
@@ -105,6 +106,7 @@ class GopherRepetitionFilter(TextFilter):
             table(),
             words.first,
             words.last,
+            words.at_byte,
             words.n_bytes,
             words.n_chars,
             words.hashes,

@@ -42,6 +42,10 @@ class TextQualityScorer(Score):
 
     Sources: Gopher, Rae et al. 2021 (arXiv 2112.11446), appendix A, table A1; FineWeb, Penedo et al. 2024
     (arXiv 2406.17557). The straight lines between keeping a rule and breaking it are ours.
+
+    >>> batch = pa.record_batch({"text": ["The cat and the dog sat. " * 5, None]})
+    >>> TextQualityScorer().score(batch)["text_quality_score"].to_pylist()
+    [0.6, None]
     """
 
     field: str = "text"

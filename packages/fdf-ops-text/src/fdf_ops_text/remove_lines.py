@@ -8,7 +8,7 @@ from typing import Literal
 import pyarrow as pa
 
 from fdf.operator import Columns, Context, Refiner
-from fdf_ops_text.c4_quality import line_rules
+from fdf_ops_text.c4_quality import C4_PRESETS, line_rules
 from fdf_ops_text.text_filter import Bound, warm
 from fdf_ops_text.words import require_text
 
@@ -51,6 +51,7 @@ class RemoveLines(Refiner):
 
     version = "1.0.0"
     modality = "text"
+    PRESETS = C4_PRESETS
 
     def writes(self, schema: pa.Schema) -> dict[str, pa.DataType | None]:
         """Return the column, of the type it has. Raises PlanError where it is no text."""

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from fdf.errors import MissingDependency
 from fdf.operator import Context, Filter
 from fdf.verdict import Rule, Verdict, above, below
+from fdf_ops_text.extras import missing
 from fdf_ops_text.words import require_text
 
 Bound: TypeAlias = float | Literal[False] | None
@@ -94,11 +94,6 @@ def warm(operator: Any, verb: Callable[[pa.RecordBatch], object]) -> None:
     try:
         compiled_once(type(operator), lambda: verb(batch))
     except ModuleNotFoundError as error:
-        missing = (error.name or "").partition(".")[0]
-        extra = {"spacy": "spacy"}.get(missing)
-        if extra is None:
+        if error.name != "spacy":
             raise
-        raise MissingDependency(
-            f"{name} with these words needs the module `{missing}`, which is not installed",
-            help=f"pip install 'fdf-ops-text[{extra}]', or set `tokenizer: whitespace` for other words",
-        ) from error
+        raise missing("spacy", operator=name, extra="spacy") from error

@@ -13,10 +13,12 @@ from fdf_ops_text.words import require_text, word_counts
 
 @dataclass(frozen=True, kw_only=True)
 class WordCountFilter(Filter):
-    """Keep documents whose word count lies within bounds (Gopher, Rae et al. 2021, table A1).
+    """Keep documents whose word count lies within bounds: by default Gopher's.
 
     A word is a maximal run of characters that are not whitespace, as in Python's ``text.split()``. A bound of null
     (None) is switched off. A null text is kept: a row without text is none of this filter's business.
+
+    Source: Gopher, Rae et al. 2021 (arXiv 2112.11446), appendix A, table A1.
 
     >>> batch = pa.record_batch({"text": ["too short", "just long enough", None]})
     >>> WordCountFilter(min_words=3).verdict(batch).codes.tolist()

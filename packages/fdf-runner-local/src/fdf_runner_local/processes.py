@@ -32,7 +32,7 @@ ONE_THREAD = {
 # The driver's own search path comes first of all, so that FDF and the user's modules are found where the driver found
 # them. The driver's main module is never run again: scripts without a guard, notebooks and `python -` all work.
 _BEGIN = "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
-_ZYGOTE = _BEGIN + "from fdf_runner_local.zygote import main; main(int(sys.argv[1]), device=sys.argv[3])"
+_ZYGOTE = _BEGIN + "from fdf_runner_local.zygote import main; main(int(sys.argv[1]), sys.argv[4:], device=sys.argv[3])"
 _WORKER = _BEGIN + "from fdf_runner_local.worker import main; main(int(sys.argv[1]), device=sys.argv[3])"
 
 CLOSE_PATIENCE = 5.0
@@ -110,9 +110,13 @@ class SpawnNursery:
 
 
 class ForkNursery:
-    """Starts workers by a zygote (see `fdf_runner_local.zygote`), which is itself started when first needed."""
+    """Starts workers by a zygote (see `fdf_runner_local.zygote`), which is itself started when first needed.
+
+    `preload` names modules that it imports for all of them, where they are installed.
+    """
 
     def __init__(self, *, device: str) -> None:
+        self.preload: tuple[str, ...] = ()
         self._device = device
         self._zygote: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
@@ -186,7 +190,7 @@ class ForkNursery:
     def _conceive(self) -> socket.socket:
         ours, theirs = socket.socketpair()
         with theirs:
-            self._zygote = _python(_ZYGOTE, theirs, device=self._device)
+            self._zygote = _python(_ZYGOTE, theirs, *self.preload, device=self._device)
         self._control = ours
         return ours
 
@@ -202,13 +206,13 @@ class ForkNursery:
             yield End(child, -signal.SIGKILL)
 
 
-def _python(program: str, theirs: socket.socket, *, device: str) -> subprocess.Popen[bytes]:
+def _python(program: str, theirs: socket.socket, *modules: str, device: str) -> subprocess.Popen[bytes]:
     """Start an interpreter in a session of its own, so that Ctrl-C in the terminal reaches the driver alone."""
     environment: Mapping[str, str] = {**os.environ, **ONE_THREAD}
     path = json.dumps([str(entry) for entry in sys.path])
     try:
         return subprocess.Popen(  # noqa: S603 (our own program)
-            [sys.executable, "-c", program, str(theirs.fileno()), path, device],
+            [sys.executable, "-c", program, str(theirs.fileno()), path, device, *modules],
             stdin=subprocess.DEVNULL,
             stdout=2,  # The driver's stdout carries data; what an operator prints goes beside it.
             pass_fds=(theirs.fileno(),),

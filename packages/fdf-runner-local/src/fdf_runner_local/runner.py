@@ -7,10 +7,13 @@ import weakref
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from fsspec.registry import known_implementations
+
 from fdf.errors import MissingDependency, PlanError, Problem
 from fdf.plan.task import Task
 from fdf.runner.devices import check_device
 from fdf.stage.events import CancelToken, Emit
+from fdf.storage.uri import protocol_of
 from fdf_runner_local.crew import Crew
 from fdf_runner_local.machine import usable_cpus, usable_memory
 from fdf_runner_local.processes import ForkNursery, Nursery, SpawnNursery, StartMethod
@@ -63,6 +66,8 @@ class LocalRunner:
     def check(self, plan: Plan) -> None:
         """Refuse a platform without POSIX processes, a device that is not there, and more memory than there is."""
         check_device(self._device)
+        if isinstance(self._nursery, ForkNursery):
+            self._nursery.preload = _store_libraries(plan)
         if sys.platform == "win32":
             raise MissingDependency("the local runner needs Linux or macOS", help="use `--runner serial`")
         available = usable_memory()
@@ -96,3 +101,11 @@ class LocalRunner:
             self._nursery.close()
             raise
         crew.close()
+
+
+def _store_libraries(plan: Plan) -> tuple[str, ...]:
+    """Return the modules that open the stores of a plan: slow to import, and the same for every worker."""
+    source = getattr(plan.stages[0].job.source, "path", ())
+    places = [*(stage.root for stage in plan.stages), *([source] if isinstance(source, str) else source)]
+    protocols = sorted({protocol_of(place) for place in places} - {"file", "local"})
+    return tuple(known_implementations[p]["class"].rpartition(".")[0] for p in protocols if p in known_implementations)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import importlib
 import os
 import select
 import signal
@@ -19,6 +20,7 @@ import socket
 import struct
 import sys
 import warnings
+from collections.abc import Sequence
 
 ORDER = struct.Struct("!cI")
 """START (0) with a socket, or KILL (process id)."""
@@ -119,10 +121,13 @@ class Zygote:
             os._exit(code)
 
 
-def main(descriptor: int, *, device: str) -> None:
-    """Import what workers need, then fork them on order."""
+def main(descriptor: int, modules: Sequence[str], *, device: str) -> None:
+    """Import what workers need, and these modules as far as they are installed; then fork workers on order."""
     import fdf_runner_local.worker  # noqa: F401 (before the forks)
 
+    for module in modules:
+        with contextlib.suppress(ImportError):  # The worker that needs it says so.
+            importlib.import_module(module)
     # Python counts threads to warn of locks; the ones that the libraries keep sleep and hold none.
     warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
     gc.collect()

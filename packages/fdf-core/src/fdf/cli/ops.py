@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -17,8 +18,9 @@ ops = LazyGroup(
         "list": "fdf.cli.ops:list_operators",
         "show": "fdf.cli.ops:show_operator",
         "index": "fdf.cli.ops:index_operators",
+        "pages": "fdf.cli.ops:write_pages",
     },
-    short_help="List operators, show one, or write a package's index.",
+    short_help="List operators, show one, or write a package's index or reference pages.",
     help="The operators that the installed packages announce.",
 )
 
@@ -82,6 +84,7 @@ def show_operator(*, name: str, as_json: bool) -> None:
     """Show what the operator NAME does: its documentation, parameters with defaults, and reasons."""
     from fdf.cli.screen import columns, echo_json, listed, show
     from fdf.recipe import operator_schema
+    from fdf.reference import in_words
     from fdf.registry import find, load_entry
 
     entry = find("fdf.operators", name)
@@ -111,7 +114,7 @@ def show_operator(*, name: str, as_json: bool) -> None:
         table = columns("parameter", "type", "default", "what it does")
         for parameter, said in properties.items():
             default = "required" if parameter in schema.get("required", []) else _json(said.get("default"))
-            table.add_row(parameter, _type(said), default, str(said.get("description", "")))
+            table.add_row(parameter, in_words(said), default, str(said.get("description", "")))
         show("", table)
 
 
@@ -125,18 +128,6 @@ def _json(value: Any) -> str:
     import json
 
     return json.dumps(value, ensure_ascii=False)
-
-
-def _type(schema: dict[str, Any]) -> str:
-    """Return a parameter's type in a few words."""
-    if "enum" in schema:
-        return " | ".join(_json(v) for v in schema["enum"])
-    if "anyOf" in schema:
-        return " | ".join(dict.fromkeys(_type(s) for s in schema["anyOf"]))
-    kind = schema.get("type", "any")
-    if kind == "array":
-        return f"list of {_type(schema.get('items', {}))}"
-    return " | ".join(kind) if isinstance(kind, list) else str(kind)
 
 
 @click.command("index", short_help="Write a package's fdf-operators.json.")
@@ -154,3 +145,29 @@ def index_operators(*, distribution: str, as_json: bool) -> None:
         echo_json([str(path) for path in written])
         return
     show(*(f"wrote {path}" for path in written))
+
+
+@click.command("pages", short_help="Write the reference pages of packages' operators.")
+@click.argument("distributions", nargs=-1, metavar="[DISTRIBUTION]...")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="The folder of the pages.")
+@click.option("--check", is_flag=True, help="Write nothing; exit with 1 where a page is missing, stale or left over.")
+@json_option
+def write_pages(*, distributions: tuple[str, ...], out: Path, check: bool, as_json: bool) -> None:
+    """Import the operators of each installed DISTRIBUTION (by default, of all) and write one Markdown page per operator
+    and an index into a folder. Pages of operators that are gone are removed; other files stay.
+    """
+    from fdf.cli.screen import echo_json, say
+    from fdf.reference import compare, pages, write
+
+    wanted = pages(distributions)
+    differences = compare(out, wanted) if check else write(out, wanted)
+    if as_json:
+        echo_json([{"path": str(d.path), "state": d.state} for d in differences])
+    else:
+        for difference in differences:
+            done = difference.state if check else "removed" if difference.state == "left over" else "wrote"
+            click.echo(f"{done} {difference.path}")
+        if not differences:
+            say(f"all {len(wanted)} pages are as they should be")
+    if check and differences:
+        raise SystemExit(1)

@@ -27,9 +27,10 @@ def plan(
     """
     from fdf.cli.screen import echo_json, show
     from fdf.plan.compile import compile_plan
-    from fdf.recipe import load
+    from fdf.runner.run import load_run
 
-    made = compile_plan(load(recipe_path(recipe), sets=sets, run_id=run_id), limit=limit, until=until)
+    loaded = load_run(recipe_path(recipe), sets=sets, run_id=run_id, limit=limit)
+    made = compile_plan(loaded, limit=limit, until=until)
     inputs = _inputs(made)
     if as_json:
         echo_json({**made.describe(), "inputs": inputs})

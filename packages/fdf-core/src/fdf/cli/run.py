@@ -55,15 +55,12 @@ def run(
     from fdf.cli.progress import RunProgress, face
     from fdf.cli.screen import echo_json_line
     from fdf.errors import FdfError
-    from fdf.plan.compile import compile_plan, fdf_home
-    from fdf.runner.record import fresh_run_id
-    from fdf.runner.run import load_recipe, open_runner, run_plan
+    from fdf.plan.compile import compile_plan
+    from fdf.runner.run import load_run, open_runner, run_plan
     from fdf.stage.events import CancelToken
 
     path = recipe_path(recipe)
-    loaded = load_recipe(path, sets=sets, run_id=run_id)
-    if fresh:
-        loaded = load_recipe(path, sets=sets, run_id=fresh_run_id(fdf_home(), loaded.run_id))
+    loaded = load_run(path, sets=sets, run_id=run_id, limit=limit, fresh=fresh)
     plan = compile_plan(loaded, limit=limit, until=until)
     chosen = open_runner(runner, workers=workers, device=device)
     progress = RunProgress(input_bytes=_input_bytes(plan))

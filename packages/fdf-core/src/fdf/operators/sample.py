@@ -34,7 +34,7 @@ class SampleFilter(Filter):
     rate: float
     """The share of rows to keep, from 0 to 1."""
     field: str | None = None
-    """The column whose value decides; by default the row's id."""
+    """The column whose value decides; null: the row's id."""
     seed: int = 0
     """Another seed is another sample."""
     nulls: Literal["drop", "keep"] = "drop"

@@ -23,9 +23,9 @@ class SelectColumns(Refiner):
     """
 
     columns: tuple[str, ...] | None = None
-    """The columns to keep."""
+    """The columns to keep; null: `drop` decides."""
     drop: tuple[str, ...] | None = None
-    """The columns to remove."""
+    """The columns to remove; null: `columns` decides."""
 
     version = "1.0.0"
 

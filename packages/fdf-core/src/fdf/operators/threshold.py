@@ -33,17 +33,17 @@ class ThresholdFilter(Filter):
     field: str
     """The column to compare."""
     gt: int | float | None = None
-    """Keep values greater than this."""
+    """Keep values greater than this; null: no such bound."""
     ge: int | float | None = None
-    """Keep values of this or more."""
+    """Keep values of this or more; null: no such bound."""
     lt: int | float | None = None
-    """Keep values less than this."""
+    """Keep values less than this; null: no such bound."""
     le: int | float | None = None
-    """Keep values of this or less."""
+    """Keep values of this or less; null: no such bound."""
     eq: Value | None = None
-    """Keep this value only."""
+    """Keep this value only; null: any."""
     in_: tuple[Value, ...] | None = None
-    """Keep these values only."""
+    """Keep these values only; null: any."""
     nulls: Literal["drop", "keep"] = "drop"
     """What happens to a null."""
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import base64
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from itertools import permutations
 from pathlib import Path
@@ -15,7 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from fdf.errors import MissingDependency, PlanError, Problem
+from fdf.errors import FdfError, MissingDependency, PlanError, Problem
 from fdf.fingerprint import canonical_json, digest
 from fdf.plan.flow import needed_columns, prune, rejected_schema, resolve_chain
 from fdf.plan.job import OUTPUT_LAYOUT, STAGE_LAYOUT, Layout, StageJob, Step
@@ -153,8 +155,9 @@ class _Builder:
         }
         physical: pa.Schema | None = None
         if upstream is None:
-            physical, fingerprint = self._pinned_physical(root, group_bytes, common)
-            naming = resolve_columns(physical, self.origin.source.columns)
+            with _told_at(self.origin):
+                physical, fingerprint = self._pinned_physical(root, group_bytes, common)
+                naming = resolve_columns(physical, self.origin.source.columns)
             pairs = list(naming.pairs)
             self.notes += naming.notes
             types = {f.name: f.type for f in physical}
@@ -255,6 +258,15 @@ class _Builder:
         return schema, fingerprint(schema)
 
 
+@contextmanager
+def _told_at(origin: SourceUse) -> Iterator[None]:
+    """Give what is wrong with the input its place in the recipe: the key that it is about, else the path."""
+    try:
+        yield
+    except FdfError as error:
+        raise error.placed(origin.places, otherwise="path") from error
+
+
 def _object(data: bytes) -> dict[str, Any]:
     """Return a JSON object; an empty one for what is none: a plan only looks, the run says what is damaged."""
     try:
@@ -276,6 +288,7 @@ def _options(sink: Sink) -> dict[str, Any]:
 
 def _operator_identity(use: Any) -> dict[str, Any]:
     operator = use.operator
+    assets = operator.assets()
     return {
         "id": use.id,
         "kind": use.kind,
@@ -287,6 +300,7 @@ def _operator_identity(use: Any) -> dict[str, Any]:
         "when": use.when,
         "write_fields": list(use.write_fields) if use.write_fields is not None else None,
         "on_error": use.on_error,
+        **({"assets": assets} if assets else {}),
     }
 
 

@@ -59,7 +59,9 @@ class Builder:
                 kind = given["type"]
                 self.document.add((*steps, "type"), "FDF241", f"no installed package reads `{kind}` sources")
             return None
-        return SourceUse(name=given.get("name", "input"), source=source, place=self.document.place(steps, of="key"))
+        places = {key: place for key in given if (place := self.document.place((*steps, key), of="key")) is not None}
+        place = self.document.place(steps, of="key")
+        return SourceUse(name=given.get("name", "input"), source=source, place=place, places=places)
 
     def stages(self, data: dict[str, Any]) -> tuple[StageUse, ...]:
         """Build the stages, as far as they can be."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import operator as compare
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -61,6 +61,8 @@ class SourceUse:
     name: str
     source: Source
     place: Place | None = None
+    places: Mapping[str, Place] = field(default_factory=dict, compare=False)
+    """Where each of its keys stands."""
 
 
 @dataclass(frozen=True, kw_only=True)

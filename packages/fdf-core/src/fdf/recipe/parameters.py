@@ -14,6 +14,7 @@ from typing import Annotated, Any, get_type_hints
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
+from pydantic_core import to_jsonable_python
 
 from fdf.errors import FdfError, did_you_mean
 from fdf.operator import recipe_name
@@ -45,7 +46,15 @@ def json_schema(declared: type) -> Schema:
     schema: Schema = to_draft07(_adapter(declared).json_schema())
     schema.pop("description", None)
     said = {recipe_name(name): text for name, text in field_docs(declared).items()}
+    made = {
+        recipe_name(f.name): f.default_factory
+        for f in dataclasses.fields(declared)
+        if f.init and f.default_factory is not dataclasses.MISSING
+    }
     for name, field in schema.get("properties", {}).items():
+        # pydantic leaves these out, so that `{}` would look like null; beside `$ref` draft-07 would ignore them.
+        if name in made and "$ref" not in field:
+            field.setdefault("default", to_jsonable_python(made[name]()))
         if name in said:
             field.setdefault("description", said[name])
         if _is_size(name, field):

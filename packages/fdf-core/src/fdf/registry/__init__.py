@@ -8,7 +8,7 @@ What this module does not do: check parameters (`fdf.recipe`) or call hooks (`fd
 from __future__ import annotations
 
 from fdf.registry.entries import GROUPS, Entry, entries, find, is_distribution, known_package, refresh
-from fdf.registry.index import INDEX_NAME, OperatorSummary, build_index, read_index, write_index
+from fdf.registry.index import INDEX_NAME, OperatorSummary, announced_by, build_index, read_index, write_index
 from fdf.registry.listing import OperatorListing, operators
 from fdf.registry.loading import Broken, broken, load, load_entry
 
@@ -19,6 +19,7 @@ __all__ = [
     "Entry",
     "OperatorListing",
     "OperatorSummary",
+    "announced_by",
     "broken",
     "build_index",
     "entries",

@@ -56,11 +56,8 @@ def _read(path: Path) -> Mapping[str, Any]:
     return listed if isinstance(listed, dict) else {}
 
 
-def build_index(distribution: str) -> dict[Path, str]:
-    """Import every operator of a distribution and return the text of its index by path: one per top-level package.
-
-    Raises MissingDependency where the distribution announces no operator or one of them cannot be imported.
-    """
+def announced_by(distribution: str) -> list[Entry]:
+    """Return the operators that a distribution announces. Raises MissingDependency where there is none."""
     wanted = canonical(distribution)
     announced = [e for e in entries("fdf.operators") if e.distribution == wanted]
     if not announced:
@@ -72,8 +69,16 @@ def build_index(distribution: str) -> dict[Path, str]:
                 help=f"pip install --no-deps -e PATH_OF_{wanted.replace('-', '_').upper()}",
             )
         )
+    return announced
+
+
+def build_index(distribution: str) -> dict[Path, str]:
+    """Import every operator of a distribution and return the text of its index by path: one per top-level package.
+
+    Raises MissingDependency where the distribution announces no operator or one of them cannot be imported.
+    """
     by_file: dict[Path, dict[str, Any]] = {}
-    for entry in announced:
+    for entry in announced_by(distribution):
         described = asdict(_describe(load_entry(entry)))
         folder = entry.folder()
         if folder is None:
@@ -104,5 +109,5 @@ def _describe(operator: Any) -> OperatorSummary:
         modality=operator.modality,
         summary=" ".join(doc.partition("\n\n")[0].split()),
         version=operator.version,
-        extras=tuple(getattr(operator, "extras", ())),
+        extras=tuple(operator.extras),
     )

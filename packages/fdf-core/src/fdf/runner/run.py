@@ -57,10 +57,7 @@ def run(
     `recipe` is a path, YAML as a dict, a `Pipeline` or a loaded `Recipe`. The other arguments are those of `fdf run`;
     `sets` holds its `--set a.b=c`. Raises an FdfError whose `exit_code` is what the command line would exit with.
     """
-    loaded = load_recipe(recipe, sets=sets, run_id=run_id)
-    if fresh:
-        name = fresh_run_id(fdf_home(), loaded.run_id)
-        loaded = load_recipe(recipe, sets=sets, run_id=name)
+    loaded = load_run(recipe, sets=sets, run_id=run_id, limit=limit, fresh=fresh)
     plan = compile_plan(loaded, limit=limit, until=until)
     chosen = open_runner(runner, workers=workers, device=device)
     return run_plan(plan, chosen, on_event=on_event, cancel=cancel or CancelToken())
@@ -77,6 +74,22 @@ def load_recipe(recipe: RecipeLike, *, sets: Sequence[str] = (), run_id: str | N
             return recipe
         return load(recipe.resolved, sets=sets, run_id=run_id)
     return recipe.recipe(sets=sets, run_id=run_id)
+
+
+def load_run(
+    recipe: RecipeLike, *, sets: Sequence[str] = (), run_id: str | None = None, limit: int | None = None,
+    fresh: bool = False,
+) -> Recipe:  # fmt: skip
+    """Return a checked recipe under the id of the run that is asked for. Raises RecipeError.
+
+    Without an id of its own a trial of the first `limit` rows is another run than that of all rows, so that what FDF
+    itself names after the run (its folder, `{{run_id}}`) is the trial's alone. `fresh` takes an id that no run has.
+    """
+    loaded = load_recipe(recipe, sets=sets, run_id=run_id)
+    name = loaded.run_id if run_id is not None or limit is None else f"{loaded.run_id}-first-{limit}"
+    if fresh:
+        name = fresh_run_id(fdf_home(), name)
+    return loaded if name == loaded.run_id else load_recipe(recipe, sets=sets, run_id=name)
 
 
 def open_runner(runner: str | Runner | None, *, workers: int | None = None, device: str = "auto") -> Runner:

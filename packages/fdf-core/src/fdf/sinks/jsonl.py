@@ -7,7 +7,7 @@ from typing import BinaryIO, ClassVar
 
 import pyarrow as pa
 
-from fdf.row_groups import RowGroups, batch_with
+from fdf.row_groups import RowGroups, batch_with, whole
 from fdf.sinks.base import ShardWriter, Sink
 from fdf.sinks.ndjson import json_schema, to_json_lines
 
@@ -44,12 +44,12 @@ class _JsonlWriter:
     def write(self, batch: pa.RecordBatch) -> None:
         """Append rows; they are written when their group is full."""
         for group in self._groups.add(batch):
-            self._out.write(to_json_lines(batch_with(group, self._constants)))
+            self._out.write(to_json_lines(batch_with(whole(group), self._constants)))
 
     def close(self) -> None:
         """Write what is left and end the frame."""
         for group in self._groups.rest():
-            self._out.write(to_json_lines(batch_with(group, self._constants)))
+            self._out.write(to_json_lines(batch_with(whole(group), self._constants)))
         self._out.close()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 
-import polars as pl
 import pyarrow as pa
 
 from fdf.errors import PlanError
@@ -46,6 +45,8 @@ def to_json_lines(batch: pa.RecordBatch) -> bytes:
         return b""
     if batch.num_columns == 0:
         return b"{}\n" * int(batch.num_rows)
+    import polars as pl  # Only here: workers that write parquet start without it.
+
     frame = pl.DataFrame(pl.from_arrow(pa.Table.from_batches([batch])))
     encoded = [pl.col(n).bin.encode("base64") for n, kind in frame.schema.items() if kind == pl.Binary]
     if encoded:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import BinaryIO, ClassVar, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fdf.errors import PlanError
-from fdf.row_groups import RowGroups, batch_with, schema_with
+from fdf.row_groups import RowGroups, even, schema_with
 from fdf.schema import ID, plain_schema
 from fdf.sinks.base import ShardWriter, Sink
+
+_CONSTANT = pa.dictionary(pa.int32(), pa.string())
+_CHUNK_ROWS = 1024
+"""The parquet writer looks at its pages at the borders of chunks too, so borders have to depend on the rows alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +49,11 @@ class ParquetSink(Sink):
 
 class _ParquetWriter:
     def __init__(self, sink: ParquetSink, stream: BinaryIO, schema: pa.Schema, constants: dict[str, str]) -> None:
-        self._constants = constants
         narrow, schema = schema, schema_with(schema, constants)
+        # A constant goes to the writer as the one entry of a dictionary, so that no value is hashed row by row; what
+        # the file says of its columns is the plain type.
+        self._constants = [pa.array([value], pa.string()) for value in constants.values()]
+        self._schema = pa.schema([*narrow, *(pa.field(name, _CONSTANT) for name in constants)])
         level = 3 if sink.compression == "zstd" and sink.compression_level is None else sink.compression_level
         # Ids share long prefixes, so deltas make them nearly free. A dictionary of images or audio is wasted work.
         deltas = {f.name: "DELTA_BYTE_ARRAY" for f in schema if f.name == ID and f.type == pa.string()}
@@ -53,15 +62,16 @@ class _ParquetWriter:
         self._groups = RowGroups(narrow, max_bytes=sink.row_group_bytes, max_rows=sink.row_group_rows)
         self._writer = pq.ParquetWriter(
             stream,
-            schema,
+            self._schema,
             version="2.6",
             compression=sink.compression,
             compression_level=level,
             use_dictionary=dictionary or False,
             column_encoding=deltas or None,
             write_statistics=True,
-            store_schema=True,
+            store_schema=False,
         )
+        self._writer.add_key_value_metadata({"ARROW:schema": base64.b64encode(schema.serialize()).decode()})
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Append rows; they are written when their group is full."""
@@ -74,9 +84,14 @@ class _ParquetWriter:
             self._write(group)
         self._writer.close()
 
-    def _write(self, group: pa.RecordBatch) -> None:
-        table = pa.Table.from_batches([batch_with(group, self._constants)])
-        self._writer.write_table(table, row_group_size=group.num_rows)
+    def _write(self, group: list[pa.RecordBatch]) -> None:
+        rows = sum(batch.num_rows for batch in group)
+        chunks = list(even(group, _CHUNK_ROWS))
+        columns = [pa.chunked_array([c.column(i) for c in chunks]) for i in range(len(chunks[0].schema))]
+        indices = pa.array(np.zeros(rows if self._constants else 0, dtype=np.int32))
+        same = [pa.DictionaryArray.from_arrays(indices, value) for value in self._constants]
+        table = pa.Table.from_arrays([*columns, *same], schema=self._schema)
+        self._writer.write_table(table, row_group_size=rows)
 
 
 @lru_cache(maxsize=256)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -20,6 +21,7 @@ from fdf.sources.lines import LineBlock, as_text, byte_splits, line_blocks, not_
 _BOM = b"\xef\xbb\xbf"
 _OPEN, _CLOSE, _RETURN = b"{}\r"
 _DEEPEST = 500
+_SHOWN = 60
 _NOTHING = "__fdf__/nothing"
 """A column that no line has: Arrow forgets how many rows there are where it has no column to fill."""
 
@@ -112,6 +114,10 @@ class _Parser:
             explicit_schema=pa.schema(fields), unexpected_field_behavior="infer" if infer_extra else "ignore"
         )
 
+    def _misfit(self, row: int, error: Exception) -> str:
+        line = self.block.data[self.block.starts[row] : self.block.ends[row]]
+        return misfit(line, self._options.explicit_schema) or str(error).split("\n", 1)[0]
+
     def run(self, first: int, last: int) -> Iterator[tuple[pa.Table, int, int]]:
         """Yield tables with the range of lines that each was made from."""
         if first >= last:
@@ -120,13 +126,50 @@ class _Parser:
             table = _parse(self.block, first, last, self._options)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             if last - first == 1:
-                self.rejects.append(self.block.reject(first, error=str(error).split("\n", 1)[0]))
+                self.rejects.append(self.block.reject(first, error=self._misfit(first, error)))
                 return
             half = (first + last) // 2
             yield from self.run(first, half)
             yield from self.run(half, last)
         else:
             yield table, first, last
+
+
+def misfit(line: bytes, schema: pa.Schema) -> str | None:
+    """Return in words why a line does not fit these columns, naming the column; None where that cannot be told.
+
+    The parser tells of a row in a block that nobody sees, by types of its own; so the one line is looked at again.
+    """
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        return f"the line is not JSON: {error.msg} at character {error.pos + 1}"
+    except (ValueError, RecursionError):
+        return None
+    for field in schema:
+        value = row.get(field.name)
+        if value is None:
+            continue
+        try:
+            _parse_one(json.dumps({field.name: value}).encode(), pa.schema([field]))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            shown = json.dumps(value, ensure_ascii=False)
+            shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
+            return f"column `{field.name}` holds {_kind(value)} ({shown}), which does not fit {field.type}"
+    return None
+
+
+def _parse_one(line: bytes, schema: pa.Schema) -> None:
+    options = pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
+    pj.read_json(pa.BufferReader(line), read_options=pj.ReadOptions(use_threads=False), parse_options=options)
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, (int, float)):
+        return "a number"
+    return "text" if isinstance(value, str) else "a list" if isinstance(value, list) else "an object"
 
 
 def _objects(block: LineBlock) -> LineBlock:

@@ -15,6 +15,7 @@ from fdf.errors import FdfError, PlanError, TransientError
 from fdf.sources.base import InputFile
 from fdf.sources.failures import refused
 from fdf.storage.failures import refusal
+from fdf.storage.remote import PatientFile
 from fdf.storage.retry import retrying
 from fdf.storage.uri import filesystem, local_path, protocol_of, redacted
 
@@ -82,7 +83,8 @@ def open_file(uri: str) -> BinaryIO:
     fs, path = filesystem(uri)
     if protocol_of(uri) in ("file", "local"):
         return Path(path).open("rb", buffering=1 << 20)
-    return cast("BinaryIO", retrying(lambda: fs.open(path, "rb", block_size=_BLOCK, cache_type="readahead"), what=uri))
+    file = retrying(lambda: fs.open(path, "rb", block_size=_BLOCK, cache_type="readahead"), what=uri)
+    return cast("BinaryIO", PatientFile(file, name=uri))
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from fdf.errors import PlanError
-from fdf.row_groups import RowGroups
+from fdf.row_groups import RowGroups, whole
 from fdf.schema import plain_schema
 from fdf.sources.arrow import ArrowSource
 from fdf.sources.base import InputFile
@@ -92,9 +92,9 @@ def _spool(schema: pa.Schema, batches: Iterable[pa.RecordBatch], folder: Path) -
         with pa.OSFile(str(aside), "wb") as file, pa.ipc.new_file(file, schema) as writer:
             for batch in batches:
                 for group in groups.add(batch):
-                    writer.write_batch(group)
+                    writer.write_batch(whole(group))
             for group in groups.rest():
-                writer.write_batch(group)
+                writer.write_batch(whole(group))
         with aside.open("rb") as written:
             name = hashlib.file_digest(written, "sha256").hexdigest()
         path = folder / f"{name}.arrow"

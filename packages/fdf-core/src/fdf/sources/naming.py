@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from fdf.errors import PlanError, did_you_mean
+from fdf.errors import PlanError, Problem, did_you_mean
 from fdf.schema import PREFIX, is_internal
 from fdf.typename import parse_type
 
@@ -34,17 +34,17 @@ def resolve_columns(physical: pa.Schema, columns: dict[str, str] | None) -> Nami
     """
     names = list(physical.names)
     if columns is not None:
+        problems = []
         for new, old in columns.items():
             if is_internal(new):
-                raise PlanError(
-                    f"`columns` gives the name `{new}`, which is FDF's own",
-                    help=f"choose a name that does not start with `{PREFIX}`",
-                )
+                message = f"`columns` gives the name `{new}`, which is FDF's own"
+                problems.append(_wrong("columns", message, help=f"choose a name that does not start with `{PREFIX}`"))
             if old not in names:
-                raise PlanError(
-                    f"`columns` asks for `{old}` (as `{new}`), which the input does not have",
-                    help=did_you_mean(old, names) or f"it has: {', '.join(names)}",
-                )
+                message = f"`columns` asks for `{old}` (as `{new}`), which the input does not have"
+                have = f"it has: {', '.join(names)}"
+                problems.append(_wrong("columns", message, hint=did_you_mean(old, names), help=have))
+        if problems:
+            raise PlanError(*problems)
         return Naming(tuple(columns.items()))
     renamed: dict[str, str] = {}
     notes = []
@@ -61,6 +61,10 @@ def resolve_columns(physical: pa.Schema, columns: dict[str, str] | None) -> Nami
     return Naming(tuple((renamed.get(n, n), n) for n in names), tuple(notes))
 
 
+def _wrong(key: str, message: str, *, hint: str | None = None, help: str | None = None) -> Problem:  # noqa: A002 (as Problem names it)
+    return Problem(code=PlanError.default_code, message=message, about=key, hint=hint, help=help)
+
+
 def declared_schema(schema: dict[str, str] | None) -> dict[str, pa.DataType]:
     """Return the declared types of a source's `schema:` option. Raises PlanError for a name that is no type.
 
@@ -72,5 +76,5 @@ def declared_schema(schema: dict[str, str] | None) -> dict[str, pa.DataType]:
         try:
             types[column] = parse_type(name)
         except ValueError as error:
-            raise PlanError(f"`schema` of column `{column}`: {error}") from error
+            raise PlanError(_wrong("schema", f"`schema` of column `{column}`: {error}")) from error
     return types

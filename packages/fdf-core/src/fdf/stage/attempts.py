@@ -17,6 +17,7 @@ import numpy as np
 from fdf.errors import FdfError, Problem, StageFailed, TransientError
 from fdf.stage.blame import Attempt, Crumb
 from fdf.stage.rows import Rows
+from fdf.storage.retry import gave_up
 
 T = TypeVar("T")
 TRANSIENT_TRIES = 5
@@ -73,6 +74,9 @@ class Caller:
             self._at(Crumb(operator_id="", start=0, stop=0))
 
     def _pieces(self, operator_id: str, rows: Rows, batch_size: int | None) -> Iterator[Rows]:
+        if batch_size is None and not self._condemned and not self._attempt.suspects:
+            yield rows
+            return
         cuts = set(range(0, rows.count, batch_size)) if batch_size else {0}
         cuts.add(rows.count)
         for ordinal in self._condemned.get(operator_id, ()):
@@ -118,11 +122,12 @@ class Caller:
             try:
                 return verb(rows)
             except TransientError as error:
-                if not remaining:
+                if not remaining or gave_up(error):
                     raise StageFailed(
                         Problem(
                             code="FDF422",
-                            message=f"`{operator_id}` failed {TRANSIENT_TRIES} times with a transient fault: {error}",
+                            message=f"`{operator_id}` failed {TRANSIENT_TRIES - remaining} times with a transient "
+                            f"fault: {error}",
                             help="run again when the cause is gone; what was committed is safe",
                         )
                     ) from error

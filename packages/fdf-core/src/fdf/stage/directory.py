@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from fdf.errors import OtherWriter, PlanError, Problem, StageFailed
@@ -183,24 +184,31 @@ class StageDirectory:
 
     def _clean(self, manifest: dict[str, Any], receipts: Sequence[Receipt]) -> None:
         """Remove superseded receipts, then the files that no manifest names any more; never another driver's work."""
-        if self.stage.keep and manifest is self.previous:
+        nothing_new = manifest is self.previous
+        if self.stage.keep and nothing_new:
             # Nothing was committed, so readers of the manifest before still have their time.
             return
+        # A run that commits nothing only ends what the driver of this manifest may have been killed at: whoever has
+        # begun since then may still commit, and needs its receipts and files.
+        before = datetime.fromisoformat(manifest["started_at"]).timestamp() if nothing_new else self.started
         keep_previous = self.stage.keep and self.previous is not None
         named = manifest_files(manifest) | (manifest_files(self.previous) if keep_previous and self.previous else set())
         kept_folders = {self._generation}
         if keep_previous and self.previous is not None:
             kept_folders.add(self.previous.get("generation", ""))
         current = {f"{self.job.receipts}{r.key.receipt_name}" for r in receipts}
+        listed = list(self.store.list(self.layout.receipts))
         old_receipts = [
             e.path
-            for e in self.store.list(self.layout.receipts)
+            for e in listed
             if e.path not in current
             and not e.path.startswith(f"{self.job.receipts}{INDEX}")
-            and e.mtime < self.started
+            and e.mtime < before
             and (e.path.startswith(self.job.receipts) or e.path.split("/")[-2] not in kept_folders)
         ]
         self.store.delete(old_receipts)
+        others = {e.path for e in listed if not e.path.startswith(self.job.receipts)} - {*old_receipts}
+        rival = nothing_new and bool(others)
         self._folder.compact(receipts)
         if self.previous is not None and not keep_previous:
             old, new = self.previous.get("lists"), manifest.get("lists")
@@ -213,7 +221,7 @@ class StageDirectory:
                 shard = SHARD_NAME.fullmatch(entry.path.removeprefix(folder))
                 if shard is None or entry.path in named:
                     continue
-                if entry.mtime < self.started or shard.group(1) in own:
+                if entry.mtime < before or (shard.group(1) in own and not rival):
                     old_files.append(entry.path)
         self.store.delete(old_files)
 

@@ -29,11 +29,13 @@ def view(step: Step, rows: Rows) -> pa.RecordBatch:
 
 def placed(step: Step, data: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     """Put returned columns in place, holding the operator to what it declared."""
+    if not columns and not step.writes and data.schema.equals(step.schema_out):
+        return data
     wanted = dict(step.writes)
     for name in columns:
         if name not in wanted and step.use.write_fields is None:
             raise OperatorMisbehaved(f"`{step.id}` returned the column `{name}`, which it does not declare in writes()")
-    arrays = {n: data.column(n) for n in data.schema.names}
+    arrays = dict(zip(data.schema.names, data.columns, strict=True))
     for name, kind in wanted.items():
         if kind is None:
             arrays.pop(name, None)

@@ -22,6 +22,7 @@ from fdf.stage.segment import Parcel, run_segment
 from fdf.storage import open_store
 from fdf.storage.base import Store
 from fdf.storage.failures import told_as_failure
+from fdf.storage.retry import gave_up
 
 _LOG = logging.getLogger("fdf.operator")
 PROGRESS_EVERY = 0.5
@@ -68,7 +69,7 @@ class Worker:
                     receipt = run_split(task, job, store, emit=emit, cancel=cancel, attempt=attempt, at=at)
                 break
             except TransientError as error:
-                if not remaining:
+                if not remaining or gave_up(error):
                     raise StageFailed(
                         f"split {task.name} of stage `{job.stage}` met a fault that did not pass: {error}",
                         help="run again when the cause is gone; what was committed is safe",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import tempfile
@@ -41,7 +42,54 @@ def _release(pid: int, folder: str) -> None:
 def open_remote(fs: Any, path: str) -> pa.NativeFile:
     """Open a remote file for random access. Raises FileNotFoundError."""
     # pyarrow's own handler asks `isfile` first, which answers no where the store does not answer at all.
-    return pa.PythonFile(fs.open(path, "rb"), mode="r")
+    return pa.PythonFile(PatientFile(fs.open(path, "rb"), name=path), mode="r")
+
+
+class PatientFile(io.RawIOBase):
+    """A remote file whose reads are tried again where they fail for a reason that may pass."""
+
+    def __init__(self, file: Any, *, name: str) -> None:
+        self._file = file
+        self._name = name
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the next bytes, fewer at the end."""
+        start = self._file.tell()
+
+        def once() -> bytes:
+            if self._file.tell() != start:
+                self._file.seek(start)
+            return bytes(self._file.read(size))
+
+        return retrying(once, what=self._name)
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer with the next bytes; return how many."""
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a position; return it."""
+        return int(self._file.seek(offset, whence))
+
+    def tell(self) -> int:
+        """Return the position."""
+        return int(self._file.tell())
+
+    def readable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def seekable(self) -> bool:
+        """Say whether other positions can be gone to."""
+        return bool(self._file.seekable())
+
+    def close(self) -> None:
+        """Close the file below."""
+        if not self.closed:
+            self._file.close()
+        super().close()
 
 
 class FsspecStore:

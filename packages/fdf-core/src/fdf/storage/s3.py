@@ -16,8 +16,8 @@ from fdf.errors import MissingDependency, PlanError, TransientError
 from fdf.storage.base import Entry, checked_path
 from fdf.storage.failures import CREDENTIALS_HELP, refusal
 from fdf.storage.remote import open_remote, remote_scratch
-from fdf.storage.retry import ATTEMPTS, http_code, http_status, is_transient, pause, retrying
-from fdf.storage.uri import filesystem, redacted
+from fdf.storage.retry import ATTEMPTS, http_code, http_status, is_transient, retrying, succeeded, wait_or_give_up
+from fdf.storage.uri import filesystem
 
 T = TypeVar("T")
 
@@ -123,13 +123,11 @@ class S3Store:
                     return True
                 if (there[1] if there else None) != tag:
                     return False
-                last = error
-                pause(attempt)
+                wait_or_give_up(error, what=f"{self.root}/{path}", attempt=attempt)
             else:
+                succeeded()
                 return True
-        raise TransientError(
-            f"{self.root}/{path} could not be written in {ATTEMPTS} attempts: {redacted(str(last))}"
-        ) from last
+        raise AssertionError("unreachable: the last attempt returns or raises")
 
     def scratch(self) -> Path:
         return remote_scratch()

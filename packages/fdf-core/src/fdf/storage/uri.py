@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import fsspec
+import fsspec.config
 
 from fdf.errors import MissingDependency, PlanError, Problem
 
@@ -80,10 +81,16 @@ def _instance(protocol: str, authority: str) -> Any:
 def _made(protocol: str, authority: str, _situation: object) -> Any:
     # Listings are never cached: other writers change the same folders.
     options: dict[str, Any] = {"use_listings_cache": False}
-    if protocol in ("s3", "s3a"):
-        options.update(default_cache_type="none", default_fill_cache=False)
+    s3 = protocol in ("s3", "s3a")
+    if s3:
+        configured = dict(fsspec.config.conf.get(protocol, {}).get("config_kwargs", {}))
+        # Trying again is for `fdf.storage.retry` alone: attempts of botocore, s3fs and FDF would multiply.
+        configured["retries"] = {"total_max_attempts": 1}
+        options.update(default_cache_type="none", default_fill_cache=False, config_kwargs=configured)
     probe = f"{protocol}://{authority}/"
     fs, _ = fsspec.core.url_to_fs(probe, skip_instance_cache=True, **options)
+    if s3:
+        fs.retries = 1
     return fs
 
 

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -134,6 +134,69 @@ class RunnerConformance:
             self.run(self.recipe("fails_stage", row=50), "out")
         assert not (self.place / "out" / "manifest.json").exists()
 
+    def test_events_tell_a_whole_story_in_order(self) -> None:
+        """A run, its stage, its splits: each begins before it ends, ends once, and says nothing afterwards."""
+        events: list[Event] = []
+        self.run(self.recipe("dawdles", rows=10, seconds=0.02), "out", on_event=events.append)
+        _assert_well_formed(events)
+        assert [e.kind for e in (events[0], events[-1])] == ["run_started", "run_finished"]
+
+    def test_only_the_row_that_raises_is_quarantined(self) -> None:
+        """An exception costs the row that causes it, and the split no second attempt."""
+        recipe = self.recipe("raises", row=70)
+        events: list[Event] = []
+        result = self.run(recipe, "out", on_event=events.append)
+        assert self.quarantined(result) == [70]
+        assert [e for e in events if e.kind == "split_retried"] == []
+        assert self.outcome(result) == self.reference(recipe)
+
+    @pytest.mark.parametrize("fails", [False, True])
+    def test_operators_are_set_up_once_in_each_process_and_always_torn_down(self, *, fails: bool) -> None:
+        """However many splits a worker runs, and whether the run ends well or not."""
+        folder = self.place / "noted"
+        folder.mkdir()
+        recipe = self.recipe("Registers", folder=str(folder), row=70 if fails else -1)
+        if fails:
+            with pytest.raises(StageFailed, match="row 70"):
+                self.run(recipe, "out")
+        else:
+            self.run(recipe, "out")
+        noted = {path.name: path.read_text() for path in folder.iterdir()}
+        set_up = [name for name in noted if name.endswith(".setup")]
+        assert 1 <= len(set_up) <= 2
+        assert noted == {name: "." for pid in (n.partition(".")[0] for n in set_up) for name in
+                         (f"{pid}.setup", f"{pid}.teardown")}  # fmt: skip
+
+    def test_very_many_tiny_splits_all_come_once_and_in_order(self) -> None:
+        """As many as FDF_TINY_SPLITS says, 1,000 where it says nothing (`make soak`: 10,000)."""
+        count = int(os.environ.get("FDF_TINY_SPLITS", "1000"))
+        lines = [f'{{"n": {n:06}}}\n'.replace(" 0", " 1", 1) for n in range(count)]
+        (self.place / "tiny.jsonl").write_text("".join(lines))
+        recipe = self.recipe("waits")
+        recipe["input"] = {"type": "jsonl", "path": str(self.place / "tiny.jsonl"), "split_size": len(lines[0])}
+        result = self.run(recipe, "out")
+        assert len(result.manifest["outputs"]) == count
+        assert result.to_arrow()["n"].to_pylist() == [json.loads(line)["n"] for line in lines]
+
+    @pytest.mark.usefixtures("needs_isolation")
+    def test_memory_does_not_grow_behind_a_slow_operator(self) -> None:
+        """A split of twice the memory that a worker may hold passes an operator that takes its time."""
+        limit = 512 << 20
+        schema = pa.schema([("n", pa.int64()), ("text", pa.string())])
+        rows, width = 64, 128 << 10
+        with pq.ParquetWriter(self.place / "large.parquet", schema, compression="zstd") as writer:
+            for group in range(2 * limit // (rows * width)):
+                n = list(range(group * rows, (group + 1) * rows))
+                writer.write_table(pa.table({"n": n, "text": [f"{i:08}" * (width // 8) for i in n]}, schema=schema))
+        recipe = self.recipe("dawdles", seconds=0.01)
+        recipe["input"] = {"type": "parquet", "path": str(self.place / "large.parquet"), "split_size": 1 << 40}
+        recipe["stages"][0]["operators"][0]["resources"] = {"memory": limit}
+        events: list[Event] = []
+        result = self.run(recipe, "out", on_event=events.append)
+        assert [e.data for e in events if e.kind == "split_retried"] == []
+        assert len(result.manifest["outputs"]) == 1
+        assert result.manifest["counts"]["rows_out"] == 2 * limit // width
+
     @pytest.mark.usefixtures("needs_isolation")
     def test_killed_worker_costs_one_attempt(self) -> None:
         """A SIGKILL from outside is not a row's fault: the split runs again, with the same bytes."""
@@ -142,6 +205,7 @@ class RunnerConformance:
         events: list[Event] = []
         outcome = self.outcome(self.run(recipe, "out", on_event=events.append))
         assert [e.data["cause"] for e in events if e.kind == "split_retried"] == ["killed"]
+        _assert_well_formed(events)
         assert flag.exists()
         assert outcome == self.reference(recipe)
 
@@ -283,6 +347,41 @@ class RunnerConformance:
             cwd=self.place,
             stdin=subprocess.DEVNULL,
         )
+
+
+def _assert_well_formed(events: Sequence[Event]) -> None:
+    """Check that events of a run that ended well are in an order that a listener can follow."""
+    running: set[str] = set()
+    failed: set[str] = set()
+    ended: set[str] = set()
+    stage: str | None = None
+    for number, event in enumerate(events):
+        json.dumps(event.to_json())
+        assert (event.kind == "run_started") == (number == 0)
+        assert (event.kind == "run_finished") == (number == len(events) - 1)
+        if event.kind == "stage_started":
+            assert stage is None
+            stage = event.stage
+        elif event.kind == "stage_committed":
+            assert event.stage == stage
+            assert not running
+            stage = None
+        elif event.kind.startswith("split_"):
+            assert event.split is not None
+            assert event.stage == stage
+            assert event.split not in ended
+            if event.kind == "split_started":
+                assert event.split not in running or event.split in failed
+                running.add(event.split)
+                failed.discard(event.split)
+            else:
+                assert event.split in running or event.kind == "split_skipped"
+            if event.kind == "split_retried":
+                failed.add(event.split)
+            if event.kind == "split_committed":
+                running.remove(event.split)
+                ended.add(event.split)
+    assert stage is None
 
 
 def descendants(pid: int) -> list[int]:

@@ -9,12 +9,15 @@ import ctypes
 import os
 import signal
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from fdf.errors import StageFailed
+from fdf.operator import Context, Filter
+from fdf.verdict import Verdict
 
 MEBIBYTE = 1 << 20
 PATIENCE = 60.0
@@ -31,6 +34,13 @@ def segfaults(batch: pa.RecordBatch, *, row: int = -1) -> pa.Array:
     """Read from address 0 at this row, every time."""
     if _meets(batch, row):
         ctypes.string_at(0)
+    return _all(batch)
+
+
+def raises(batch: pa.RecordBatch, *, row: int = -1) -> pa.Array:
+    """Raise at this row, every time."""
+    if _meets(batch, row):
+        raise ValueError(f"cannot take row {row}")
     return _all(batch)
 
 
@@ -71,6 +81,38 @@ def fails_stage(batch: pa.RecordBatch, *, row: int = -1) -> pa.Array:
     if _meets(batch, row):
         raise StageFailed(f"row {row} fails the stage", help="leave it out")
     return _all(batch)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Registers(Filter):
+    """Note in a folder every setup and teardown of every process; fail the stage at a row."""
+
+    folder: str
+    row: int = -1
+
+    version = "1"
+
+    def reads(self, schema: pa.Schema) -> tuple[str, ...]:
+        """Return the number that rows are told apart by."""
+        return ("n",)
+
+    def setup(self, context: Context) -> None:
+        """Note it."""
+        self._note("setup")
+
+    def verdict(self, batch: pa.RecordBatch) -> Verdict:
+        """Keep every row."""
+        if _meets(batch, self.row):
+            raise StageFailed(f"row {self.row} fails the stage", help="leave it out")
+        return Verdict.keep_all(batch.num_rows)
+
+    def teardown(self) -> None:
+        """Note it."""
+        self._note("teardown")
+
+    def _note(self, what: str) -> None:
+        with Path(self.folder, f"{os.getpid()}.{what}").open("a") as noted:
+            noted.write(".")
 
 
 def _meets(batch: pa.RecordBatch, row: int) -> bool:

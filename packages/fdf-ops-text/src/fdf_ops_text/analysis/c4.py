@@ -134,8 +134,8 @@ def sentence_counts(column: pa.Array, rewritten: Rewritten, tokenizer: Tokenizer
         changed = np.flatnonzero(cut)
         if len(changed):
             per_line[changed] = _sentences_alone(rewritten.data, start[changed], end[changed], tokenizer)
-    total = np.zeros(len(rewritten.rows) if len(row) == 0 else max(int(row.max()) + 1, len(rewritten.rows)), np.int64)
-    np.add.at(total, row, per_line)
+    rows = max(int(row.max()) + 1 if len(row) else 0, int(rewritten.rows.max()) + 1 if len(rewritten.rows) else 0)
+    total = np.bincount(row, weights=per_line, minlength=rows).astype(np.int64)
     counted: Integers = total[rewritten.rows]
     return counted
 

@@ -15,12 +15,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fdf_ops_text.analysis.english import Rules, native_rules
+from fdf_ops_text.analysis.borders import Borders, cut_among_neighbours
+from fdf_ops_text.analysis.english import (
+    Rules,
+    exception_table,
+    exceptions_among_words,
+    native_rules,
+    single_chunks,
+)
 from fdf_ops_text.analysis.words import Words
 from fdf_ops_text.characters import table
-from fdf_ops_text.kernels.english import UNKNOWN, cut_new
+from fdf_ops_text.kernels.english import JOINED, cut_new
 from fdf_ops_text.kernels.hashing import hash_of
-from fdf_ops_text.kernels.words import cut_chunks, look_up_chunks, refill
+from fdf_ops_text.kernels.words import SINGLE, cut_chunks, look_up_chunks, refill
 
 BLOCK = 1 << 16
 """Chunks that are looked up in one go; the table has room for as many new entries."""
@@ -41,6 +48,8 @@ class ChunkTable:
     def __init__(self, nlp: Any, rules: Rules | None) -> None:
         self._nlp = nlp
         self._rules = rules
+        self._exceptions = exception_table(nlp)
+        self._borders = Borders.of(exceptions_among_words(nlp))
         self.entries: int
         self._n_pieces: int
         self._keys: Any
@@ -48,6 +57,8 @@ class ChunkTable:
         self._first: Any
         self._count: Any
         self._pieces: Any
+        # Per entry: whether words may have been joined in it. The last two stand for SINGLE and LAST_OFF.
+        self._is_joined: Any
         self._empty()
 
     def cut(self, chunks: Words) -> Words:
@@ -58,21 +69,27 @@ class ChunkTable:
         entries = np.empty(len(chunks.hashes), np.int32)
         for start in range(0, len(entries), BLOCK):
             block = slice(start, start + BLOCK)
-            entries[block] = self._find(data, chunks.at_byte[block], chunks.n_bytes[block], chunks.hashes[block])
+            of_block = (chunks.at_byte[block], chunks.n_bytes[block], chunks.flags[block], chunks.hashes[block])
+            entries[block] = self._find(data, *of_block)
+        joined = np.flatnonzero(self._is_joined[entries])
+        for left, right in self._borders.near(chunks, joined):
+            if self._borders.may_go_on(self._ends(chunks, entries, left), self._starts(chunks, entries, right)):
+                for index in (left, right):
+                    if self._is_joined[entries[index]]:
+                        entries[index] = self._entry_among_neighbours(chunks, index, int(entries[index]))
         held = (chunks.at_byte, chunks.n_bytes, chunks.n_chars, chunks.flags, chunks.hashes)
         cuts = (self._first, self._count, self._pieces)
         arrays = cut_chunks(data, chunks.first, chunks.last, *held, entries, *cuts, table())
         names = ("first", "last", "at_byte", "n_bytes", "n_chars", "flags", "hashes")
         return replace(chunks, **dict(zip(names, arrays, strict=True)))
 
-    def _find(
-        self, data: Bytes, at_byte: Integers, n_bytes: Integers, hashes: Hashes, *, shapes: bool = True
-    ) -> Integers:
+    def _find(self, data: Bytes, at_byte: Integers, n_bytes: Integers, flags: Bytes, hashes: Hashes) -> Integers:
         """Return the table's entry of each chunk, new ones included."""
         while len(self._keys) < 2 * (self.entries + BLOCK):
             self._keys, self._values = refill(self._keys, self._values, 2 * len(self._keys))
+        tables = (*self._exceptions, self._keys, self._values, self.entries)
         found: Integers
-        found, new = look_up_chunks(data, at_byte, n_bytes, hashes, self._keys, self._values, self.entries, shapes)
+        found, new = look_up_chunks(data, at_byte, n_bytes, flags, hashes, *tables)
         if len(new):
             self._learn(data, at_byte[new], n_bytes[new])
         return found
@@ -83,14 +100,17 @@ class ChunkTable:
         self._first = _with_room(self._first, known + new)
         self._count = _with_room(self._count, known + new)
         self._pieces = _with_room(self._pieces, self._n_pieces + int(n_bytes.sum()))
-        counts = np.full(new, UNKNOWN, np.int32)
+        if len(self._is_joined) < known + new + 2:
+            self._is_joined = np.concatenate([self._is_joined, np.zeros(known + new, np.bool_)])
+        counts = np.full(new, JOINED, np.int32)
         if self._rules is not None:
             arrays = (self._rules.classes, self._rules.arrays)
             counts, end = cut_new(data, at_byte, n_bytes, *arrays, self._pieces, self._n_pieces)
             decided = np.maximum(counts, 0)
             self._first[known : known + new] = self._n_pieces + np.cumsum(decided) - decided
             self._n_pieces = int(end)
-        open_ = np.flatnonzero(counts == UNKNOWN)
+        self._is_joined[known : known + new] = counts == JOINED
+        open_ = np.flatnonzero(counts < 0)
         if len(open_):
             chunks = [bytes(data[at : at + size]) for at, size in zip(at_byte[open_], n_bytes[open_], strict=True)]
             sizes, counts[open_] = _asked(self._nlp, chunks)
@@ -101,6 +121,37 @@ class ChunkTable:
         self._count[known : known + new] = counts
         self.entries += new
 
+    def _starts(self, chunks: Words, entries: Integers, index: int) -> list[bytes]:
+        """Return what the first word of a chunk may be before words are joined."""
+        chunk, entry = _bytes(chunks, index), int(entries[index])
+        if self._is_joined[entry]:
+            return [chunk[:size] for size in range(1, min(len(chunk), self._borders.longest) + 1)]
+        return [chunk[: self._pieces[self._first[entry]]] if entry >= 0 else chunk[: len(chunk) + 1 + entry]]
+
+    def _ends(self, chunks: Words, entries: Integers, index: int) -> list[bytes]:
+        """Return what the last word of a chunk may be before words are joined."""
+        chunk, entry = _bytes(chunks, index), int(entries[index])
+        if self._is_joined[entry]:
+            return [chunk[-size:] for size in range(1, min(len(chunk), self._borders.longest) + 1)]
+        if entry >= 0:
+            return [chunk[-int(self._pieces[self._first[entry] + self._count[entry] - 1]) :]]
+        return [chunk if entry == SINGLE else chunk[-1:]]
+
+    def _entry_among_neighbours(self, chunks: Words, index: int, entry: int) -> int:
+        """Return the entry of a chunk that its neighbours may decide about: the table's, or one for this place."""
+        sizes = cut_among_neighbours(self._nlp, chunks, index)
+        first = self._first[entry]
+        if sizes == self._pieces[first : first + self._count[entry]].tolist():
+            return entry
+        self._first = _with_room(self._first, self.entries + 1)
+        self._count = _with_room(self._count, self.entries + 1)
+        self._pieces = _with_room(self._pieces, self._n_pieces + len(sizes))
+        self._pieces[self._n_pieces : self._n_pieces + len(sizes)] = sizes
+        self._first[self.entries], self._count[self.entries] = self._n_pieces, len(sizes)
+        self._n_pieces += len(sizes)
+        self.entries += 1
+        return self.entries - 1
+
     def _empty(self) -> None:
         """Forget all but the tokenizer's exceptions, some of which look like plain words."""
         self.entries = self._n_pieces = 0
@@ -109,11 +160,19 @@ class ChunkTable:
         self._first = np.empty(SMALLEST, np.int64)
         self._count = np.empty(SMALLEST, np.int32)
         self._pieces = np.empty(SMALLEST, np.int32)
-        exceptions = [rule.encode() for rule in self._nlp.tokenizer.rules if rule.split() == [rule]]
+        self._is_joined = np.zeros(SMALLEST, np.bool_)
+        exceptions = [rule.encode() for rule in single_chunks(self._nlp)]
         sizes = np.array([len(rule) for rule in exceptions], np.int32)
         starts = np.cumsum(sizes, dtype=np.int32) - sizes
         hashes = np.array([hash_of(rule) for rule in exceptions], np.uint64)
-        self._find(np.frombuffer(b"".join(exceptions), np.uint8), starts, sizes, hashes, shapes=False)
+        self._find(np.frombuffer(b"".join(exceptions), np.uint8), starts, sizes, np.zeros(len(sizes), np.uint8), hashes)
+        # An exception that is a chunk is one by itself.
+        self._is_joined[:] = False
+
+
+def _bytes(chunks: Words, index: int) -> bytes:
+    start = chunks.at_byte[index]
+    return bytes(chunks.texts.data[start : start + chunks.n_bytes[index]])
 
 
 def _asked(nlp: Any, chunks: list[bytes]) -> tuple[list[int], list[int]]:

@@ -94,23 +94,39 @@ def _classes() -> npt.NDArray[np.uint16]:
     return table
 
 
+def single_chunks(nlp: Any) -> dict[str, Any]:
+    """Return the exceptions of a tokenizer that can be a chunk, in order, each with its words."""
+    return {rule: words for rule, words in nlp.tokenizer.rules.items() if rule.split() == [rule]}
+
+
+def exception_table(nlp: Any) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int32]]:
+    """Return an open table from each exception to twice its number, and one more where spaCy looks for it among words
+    that it cut apart (Tokenizer.add_special_case).
+    """
+    among_words = set(exceptions_among_words(nlp))
+    rules = list(single_chunks(nlp))
+    return _hashed(rules, [2 * number + (rule in among_words) for number, rule in enumerate(rules)])
+
+
+def exceptions_among_words(nlp: Any) -> list[str]:
+    """Return the exceptions that spaCy looks for among words that it cut apart (Tokenizer.add_special_case)."""
+    tokenizer = nlp.tokenizer
+    finds = (tokenizer.find_prefix, tokenizer.find_infix, tokenizer.find_suffix)
+    return [rule for rule in single_chunks(nlp) if any(find(rule) for find in finds)]
+
+
 def _exceptions(nlp: Any) -> tuple[Any, ...]:
     """Return the table of exceptions, the longest one's bytes, and the byte lengths of their words."""
-    tokenizer = nlp.tokenizer
-    rules = {rule: words for rule, words in tokenizer.rules.items() if rule.split() == [rule]}
-    values = []
+    rules = single_chunks(nlp)
     pieces: list[int] = []
     counts = []
-    for number, (rule, words) in enumerate(rules.items()):
-        # spaCy looks for these among words that were cut apart (Tokenizer.add_special_case).
-        is_cut = bool(tokenizer.find_prefix(rule) or tokenizer.find_infix(rule) or tokenizer.find_suffix(rule))
-        values.append(2 * number + is_cut)
+    for words in rules.values():
         # The key of a word's text is the integer 65 in some versions and "ORTH" in others: the first one given.
         sizes = [len(next(iter(word.values())).encode()) for word in words]
         pieces += sizes
         counts.append(len(sizes))
     firsts = np.cumsum(counts) - counts
-    keys, table = _hashed(list(rules), values)
+    keys, table = exception_table(nlp)
     longest = max(len(rule.encode()) for rule in rules)
     return keys, table, longest, firsts, np.array(counts, np.int32), np.array(pieces, np.int32)
 

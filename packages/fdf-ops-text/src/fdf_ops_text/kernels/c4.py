@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from fdf_ops_text.characters import DECIMAL, SPACE
-from fdf_ops_text.kernels.characters import decode
-from fdf_ops_text.kernels.compiling import inline, kernel
+from fdf_ops_text.kernels.characters import class_of, decode
+from fdf_ops_text.kernels.compiling import kernel, subroutine
 from fdf_ops_text.kernels.lines import (
     BLANK,
     LINE_FEED,
@@ -21,10 +21,10 @@ from fdf_ops_text.kernels.lines import (
 from fdf_ops_text.kernels.words import ALL_PUNCTUATION, ENDS_SENTENCE
 
 LOREM_IPSUM, CURLY_BRACKET = 1, 2
-OPEN, CLOSE, CURLY = 0x5B, 0x5D, 0x7B
+OPEN, CLOSE, CURLY, KELVIN = 0x5B, 0x5D, 0x7B, 0x212A
 
 
-@inline
+@subroutine
 def _spelled(data, at, end, letters):
     """Say how many bytes spell these lower-case letters here in any case, 0 where others stand.
 
@@ -34,28 +34,34 @@ def _spelled(data, at, end, letters):
     for letter in letters:
         if at >= end:
             return 0
-        byte = data[at]
+        byte = data[np.uint64(at)]
         if 0x41 <= byte <= 0x5A:
             byte |= 0x20
         if byte == letter:
             at += 1
-        elif letter == 0x6B and byte == 0xE2 and at + 2 < end and data[at + 1] == 0x84 and data[at + 2] == 0xAA:
+        elif (
+            letter == 0x6B
+            and byte == 0xE2
+            and at + 2 < end
+            and data[np.uint64(at + 1)] == 0x84
+            and data[np.uint64(at + 2)] == 0xAA
+        ):
             at += 3
         else:
             return 0
     return at - begin
 
 
-@inline
+@subroutine
 def _citation(data, at, end, classes, edit, needed):
     """Return the bytes of the citation mark here: a number in brackets, ``[edit]`` or ``[citation needed]``."""
     after = at + 1
     while after < end:
         code, size = decode(data, after)
-        if not classes[code] & DECIMAL:
+        if not class_of(classes, code) & DECIMAL:
             break
         after += size
-    if after < end and data[after] == CLOSE:
+    if after < end and data[np.uint64(after)] == CLOSE:
         return after + 1 - at
     for mark in (edit, needed):
         if at + len(mark) <= end:
@@ -104,7 +110,7 @@ def c4_lines(
     for row in range(rows):
         size += ends[row] - starts[row] + 1
         for i in range(starts[row], ends[row]):
-            most += classes[data[i]] & SPACE != 0 or data[i] >= 0xC2
+            most += classes[data[np.uint64(i)]] & SPACE != 0 or data[np.uint64(i)] >= 0xC2
         most += 1
     out = np.empty(size, np.uint8)
     out_starts = np.zeros(rows, np.int64)
@@ -127,11 +133,11 @@ def c4_lines(
             begin = left_trimmed(data, at, stop, classes)
             close = right_trimmed(data, begin, stop, classes)
             at = following
-            while word < last[row] and at_byte[word] < begin:
+            while word < last[row] and at_byte[np.uint64(word)] < begin:
                 word += 1
             words, too_long = 0, False
-            while word < last[row] and at_byte[word] < close:
-                too_long |= n_chars[word] > longest_word
+            while word < last[row] and at_byte[np.uint64(word)] < close:
+                too_long |= n_chars[np.uint64(word)] > longest_word
                 words += 1
                 word += 1
             if too_long:
@@ -141,7 +147,7 @@ def c4_lines(
             put, has_curly, cut = line, False, False
             i = begin
             while i < close:
-                byte = data[i]
+                byte = data[np.uint64(i)]
                 if byte == OPEN and citations:
                     mark = _citation(data, i, close, classes, edit, needed)
                     if mark > 0:
@@ -149,13 +155,13 @@ def c4_lines(
                         i += mark
                         continue
                 has_curly |= byte == CURLY
-                out[put] = byte
+                out[np.uint64(put)] = byte
                 put += 1
                 i += 1
             if terminal:
                 if put == line:
                     continue
-                final = out[put - 1]
+                final = out[np.uint64(put - 1)]
                 ended = final == STOP or final == 0x3F or final == 0x21 or final == 0x22
                 if not (ended or (single_quote and final == 0x27)) or ends_in_ellipsis(out, line, put, THREE_DOTS):
                     continue
@@ -165,7 +171,7 @@ def c4_lines(
                 i = line
                 while i < put:
                     code, width = decode(out, i)
-                    blank = classes[code] & SPACE != 0
+                    blank = class_of(classes, code) & SPACE != 0
                     if not blank and not inside:
                         words += 1
                     inside = not blank
@@ -174,7 +180,7 @@ def c4_lines(
                 continue
             says_lorem, says_script, says_policy = False, False, False
             for i in range(line, put):
-                low = out[i] | 0x20
+                low = out[np.uint64(i)] | 0x20
                 if low == 0x6C:
                     says_lorem |= lorem and _spelled(out, i, put, lorem_ipsum) > 0
                 elif low == 0x6A:
@@ -193,7 +199,7 @@ def c4_lines(
             if says_policy:
                 continue
             if kept > 0:
-                out[to] = LINE_FEED
+                out[np.uint64(to)] = LINE_FEED
             kept += 1
             line_row[lines], line_cut[lines] = row, cut
             line_start[lines], line_end[lines] = line, put
@@ -219,26 +225,26 @@ def spacy_sentences(data, starts, ends, text_rows, first, last, at_byte, n_bytes
         if text_rows[piece] != row:
             row = text_rows[piece]
             word = first[row]
-        while word < last[row] and at_byte[word] < starts[piece]:
+        while word < last[row] and at_byte[np.uint64(word)] < starts[piece]:
             word += 1
         ended, any_word = False, False
         reached = starts[piece]
-        while word < last[row] and at_byte[word] < ends[piece]:
+        while word < last[row] and at_byte[np.uint64(word)] < ends[piece]:
             # Whitespace beyond one space after a word is a word to spaCy, and one that is no punctuation.
-            gap = at_byte[word] - reached
+            gap = at_byte[np.uint64(word)] - reached
             if gap > 0 and (not any_word or gap > 1 or data[reached] != BLANK):
                 if ended:
                     counts[piece] += 1
                     ended = False
                 any_word = True
-            flag = flags[word]
+            flag = flags[np.uint64(word)]
             if flag & ENDS_SENTENCE:
                 ended = True
             elif ended and not flag & ALL_PUNCTUATION:
                 counts[piece] += 1
                 ended = False
             any_word = True
-            reached = at_byte[word] + n_bytes[word]
+            reached = at_byte[np.uint64(word)] + n_bytes[np.uint64(word)]
             word += 1
         gap = ends[piece] - reached
         if any_word and ended and gap > 0 and (gap > 1 or data[reached] != BLANK):
@@ -258,7 +264,7 @@ def plain_sentences(data, starts, ends, classes, closing, ending):
         ended, pending = False, False
         while at < end:
             code, size = decode(data, at)
-            kind = classes[code]
+            kind = class_of(classes, code)
             if kind & SPACE:
                 pending |= ended
                 ended = False

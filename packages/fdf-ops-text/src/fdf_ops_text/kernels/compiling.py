@@ -84,9 +84,15 @@ def kernel(function: Kernel) -> Kernel:
         config.CACHE_LOCATOR_CLASSES = before
 
 
-def inline(function: Kernel) -> Kernel:
-    """Mark a function that kernels call: it is compiled into them."""
+def subroutine(function: Kernel) -> Kernel:
+    """Mark a function that kernels call."""
     compiled: Kernel = numba.njit(nogil=True, error_model="numpy")(function)
+    return compiled
+
+
+def inline(function: Kernel) -> Kernel:
+    """Mark a short function that becomes a part of the kernels that use it: calling it would cost more than it does."""
+    compiled: Kernel = numba.njit(nogil=True, error_model="numpy", forceinline=True)(function)
     return compiled
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from fdf_ops_text.kernels.characters import decode, previous
-from fdf_ops_text.kernels.compiling import inline, kernel
+from fdf_ops_text.kernels.compiling import inline, kernel, subroutine
 from fdf_ops_text.kernels.hashing import appended, mixed
 
 PREFIX = 1
@@ -41,6 +41,9 @@ HYPHEN = 2048
 """A hyphen, a dash or a tilde."""
 
 UNKNOWN = -1
+"""Only spaCy can tell how the chunk is cut ..."""
+JOINED = -2
+"""... since it may join words to an exception."""
 MOST_LABEL = 64
 MOST_TOP_LEVEL = 63
 NO_EXCEPTION = -1
@@ -55,7 +58,7 @@ def _digit(byte):
     return 0x30 <= byte <= 0x39
 
 
-@inline
+@subroutine
 def find(data, start, end, keys, values, longest):
     """Return the value of these bytes in a table of strings of at most `longest` bytes, or -1."""
     if end - start > longest or end <= start:
@@ -73,7 +76,7 @@ def find(data, start, end, keys, values, longest):
     return NO_EXCEPTION
 
 
-@inline
+@subroutine
 def prefix_length(data, start, end, classes):
     """Return how many bytes at the start are a prefix."""
     byte = data[start]
@@ -93,7 +96,7 @@ def prefix_length(data, start, end, classes):
     return size if classes[code] & PREFIX else 0
 
 
-@inline
+@subroutine
 def suffix_length(data, start, end, classes, unit_keys, unit_values, longest_unit):
     """Return how many bytes at the end are a suffix: the longest of all rules that hold."""
     if start >= end:
@@ -148,7 +151,7 @@ def suffix_length(data, start, end, classes, unit_keys, unit_values, longest_uni
     return most
 
 
-@inline
+@subroutine
 def address(data, start, end, classes):
     """Say whether a string is a URL to spaCy: 1 if so, 0 if not, -1 where that is not decided here."""
     stops = 0
@@ -176,7 +179,7 @@ def address(data, start, end, classes):
     return 0
 
 
-@inline
+@subroutine
 def host_and_path(data, start, end, classes):
     """Say whether a string is a host name with a top-level domain, perhaps a port, perhaps a path."""
     at, labels, numbers = start, 0, 0
@@ -222,7 +225,7 @@ def host_and_path(data, start, end, classes):
     return 0
 
 
-@inline
+@subroutine
 def infix_length(data, start, at, end, classes):
     """Return how many bytes at this place of the string that begins at `start` are an infix."""
     code, size = decode(data, at)
@@ -270,9 +273,9 @@ def infix_length(data, start, at, end, classes):
     return 0
 
 
-@inline
+@subroutine
 def cut(data, start, end, classes, rules, pieces, to):
-    """Write the byte lengths of a chunk's words to ``pieces[to:]``; return how many there are, or UNKNOWN.
+    """Write the byte lengths of a chunk's words to ``pieces[to:]``; return how many there are, UNKNOWN or JOINED.
 
     There must be room for as many as the chunk has bytes. An exception's value is twice its number, and one more where
     spaCy looks for it among words, too.
@@ -336,12 +339,12 @@ def cut(data, start, end, classes, rules, pieces, to):
                 break
             exception = find(data, at, stop, keys, values, longest)
             if exception != NO_EXCEPTION and exception & 1:
-                return UNKNOWN
+                return JOINED
         at += pieces[i]
     return count
 
 
-@inline
+@subroutine
 def split_at_infixes(data, start, end, classes, pieces, front):
     """Write the lengths of the parts and infixes of a string; return where the next length goes."""
     begin, at = start, start
@@ -366,7 +369,7 @@ def split_at_infixes(data, start, end, classes, pieces, front):
 
 @kernel
 def cut_new(data, at_byte, n_bytes, classes, rules, pieces, to):
-    """Cut chunks one after the other; return how many words each has (or UNKNOWN), and the end of what was written."""
+    """Cut chunks one after the other; return how many words each has (or UNKNOWN, JOINED) and where to write on."""
     counts = np.empty(len(at_byte), np.int32)
     for i in range(len(at_byte)):
         counts[i] = cut(data, at_byte[i], at_byte[i] + n_bytes[i], classes, rules, pieces, to)

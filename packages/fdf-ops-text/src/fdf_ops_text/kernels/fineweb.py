@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from fdf_ops_text.characters import SPACE
-from fdf_ops_text.kernels.characters import decode, previous
+from fdf_ops_text.kernels.characters import class_of, decode, previous
 from fdf_ops_text.kernels.compiling import kernel
 from fdf_ops_text.kernels.hashing import appended, mixed
-from fdf_ops_text.kernels.hashtable import first_with, table_size
+from fdf_ops_text.kernels.hashtable import emptied, first_with, table_size
 from fdf_ops_text.kernels.lines import LINE_FEED
 
 
@@ -28,7 +28,7 @@ def line_shares(data, starts, ends, classes, terminal, short):
         for i in range(starts[row], ends[row]):
             feeds += data[i] == LINE_FEED
         most = max(most, feeds)
-    slots = np.zeros(table_size(most), np.int32)
+    slots = np.zeros(table_size(most), np.uint64)
     hashes = np.empty(most, np.uint64)
     lengths = np.empty(most, np.int64)
     for row in range(rows):
@@ -38,8 +38,10 @@ def line_shares(data, starts, ends, classes, terminal, short):
             begin = at
             value = np.uint64(0)
             chars, blank = 0, True
-            while at < end and data[at] != LINE_FEED:
-                byte = data[at]
+            while at < end:
+                byte = data[np.uint64(at)]
+                if byte == LINE_FEED:
+                    break
                 if byte < 0x80:
                     value = appended(value, byte)
                     if blank and not classes[byte] & SPACE:
@@ -47,17 +49,17 @@ def line_shares(data, starts, ends, classes, terminal, short):
                     at += 1
                 else:
                     code, size = decode(data, at)
-                    if not classes[code] & SPACE:
+                    if not class_of(classes, code) & SPACE:
                         blank = False
                     for i in range(at, at + size):
-                        value = appended(value, data[i])
+                        value = appended(value, data[np.uint64(i)])
                     at += size
                 chars += 1
             if not blank:
                 hashes[count] = mixed(value)
                 lengths[count] = chars
                 count += 1
-                if classes[decode(data, previous(data, at))[0]] & terminal:
+                if class_of(classes, decode(data, previous(data, at))[0]) & terminal:
                     n_terminal[row] += 1
                 if chars <= short:
                     n_short[row] += 1
@@ -65,9 +67,8 @@ def line_shares(data, starts, ends, classes, terminal, short):
             if begin == end:
                 break
         n_lines[row] = count
-        size = table_size(count)
-        slots[:size] = 0
+        mask = emptied(slots, count)
         for i in range(count):
-            if first_with(slots, size, hashes, i) != i:
+            if first_with(slots, mask, hashes, np.uint64(i)) != np.uint64(i):
                 repeated_chars[row] += lengths[i]
     return n_lines, n_terminal, n_short, repeated_chars

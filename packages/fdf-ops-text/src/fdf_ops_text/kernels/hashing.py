@@ -11,10 +11,12 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-from fdf_ops_text.kernels.compiling import inline
+from fdf_ops_text.kernels.compiling import inline, subroutine
 
 # Odd, so that no power of it loses bits; its digits are those of 2**64 divided by the golden ratio.
 BASE = np.uint64(0x9E3779B97F4A7C15)
+INVERSE = np.uint64(pow(0x9E3779B97F4A7C15, -1, 2**64))
+"""``BASE * INVERSE == 1`` modulo 2**64."""
 ONE = np.uint64(1)
 _SHIFT = np.uint64(32)
 _FIRST = np.uint64(0xD6E8FEB86659FD93)
@@ -27,6 +29,12 @@ def appended(value, byte):
 
 
 @inline
+def without_last(value, byte):
+    """Return the hash of a string without its last byte, which is this one."""
+    return (value - np.uint64(byte) - ONE) * INVERSE
+
+
+@subroutine
 def power(exponent):
     """Return BASE to this power, modulo 2**64."""
     result, square = ONE, BASE

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from fdf_ops_text.kernels.compiling import inline
+from fdf_ops_text.kernels.compiling import inline, subroutine
+
+EMPTY = np.uint64(0)
+_HIGH = np.uint64(0xFFFFFFFF00000000)
+_LOW = np.uint64(0xFFFFFFFF)
+_ONE = np.uint64(1)
 
 
 @inline
@@ -17,18 +22,31 @@ def table_size(entries):
 
 
 @inline
-def first_with(slots, size, hashes, index):
+def first_with(slots, mask, hashes, index):
     """Return the first index that was put into the table with the hash of this one, which is put there if none was.
 
-    `slots` holds 1 + an index into `hashes`, 0 where it is empty; `size` of them, a power of two, are in use.
+    A slot holds the upper half of a hash and 1 + its index, or EMPTY: most other hashes are told apart without a look
+    at `hashes`. `mask` is the number of slots in use, a power of two, less one. The index is unsigned: numba looks
+    at every signed one twice, since it may count from the end, and that costs three times what is done here.
     """
-    mask = np.uint64(size - 1)
     key = hashes[index]
+    tag = key & _HIGH
     slot = key & mask
-    while slots[slot] != 0:
-        held = slots[slot] - 1
-        if hashes[held] == key:
-            return held
-        slot = (slot + np.uint64(1)) & mask
-    slots[slot] = index + 1
-    return index
+    while True:
+        held = slots[slot]
+        if held == EMPTY:
+            slots[slot] = tag | (index + _ONE)
+            return index
+        if held & _HIGH == tag:
+            first = (held & _LOW) - _ONE
+            if hashes[first] == key:
+                return first
+        slot = (slot + _ONE) & mask
+
+
+@subroutine
+def emptied(slots, entries):
+    """Empty as much of a table as is needed for this many entries; return the mask for it."""
+    size = table_size(entries)
+    slots[:size] = EMPTY
+    return np.uint64(size - 1)

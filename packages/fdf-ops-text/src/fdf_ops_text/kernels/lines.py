@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from fdf_ops_text.characters import LINE_BREAK, SPACE
-from fdf_ops_text.kernels.characters import decode, previous
-from fdf_ops_text.kernels.compiling import inline, kernel
+from fdf_ops_text.kernels.characters import class_of, decode, previous
+from fdf_ops_text.kernels.compiling import kernel, subroutine
 
 LINE_FEED, CARRIAGE_RETURN, STOP, BLANK = 0x0A, 0x0D, 0x2E, 0x20
 NO_MORE = -1
@@ -19,7 +19,7 @@ SPACED_DOTS = 4
 """``. . .``"""
 
 
-@inline
+@subroutine
 def next_line(data, at, end, classes, universal):
     r"""Return where the line that begins at `at` ends, and where the next one begins (NO_MORE: nowhere).
 
@@ -27,14 +27,14 @@ def next_line(data, at, end, classes, universal):
     feeds break, as in ``split("\n")``.
     """
     while at < end:
-        byte = data[at]
+        byte = data[np.uint64(at)]
         if byte == LINE_FEED:
             return at, (NO_MORE if universal and at + 1 == end else at + 1)
         if not universal or (0x1E < byte < 0xC2) or byte > 0xE2:
             at += 1
             continue
         code, size = decode(data, at)
-        if classes[code] & LINE_BREAK:
+        if class_of(classes, code) & LINE_BREAK:
             after = at + size
             if code == CARRIAGE_RETURN and after < end and data[after] == LINE_FEED:
                 after += 1
@@ -43,29 +43,29 @@ def next_line(data, at, end, classes, universal):
     return end, NO_MORE
 
 
-@inline
+@subroutine
 def left_trimmed(data, start, end, classes):
     """Return where the first character stands that is not whitespace; `end` where there is none."""
     while start < end:
         code, size = decode(data, start)
-        if not classes[code] & SPACE:
+        if not class_of(classes, code) & SPACE:
             return start
         start += size
     return end
 
 
-@inline
+@subroutine
 def right_trimmed(data, start, end, classes):
     """Return where the last character ends that is not whitespace; `start` where there is none."""
     while end > start:
         at = previous(data, end)
-        if not classes[decode(data, at)[0]] & SPACE:
+        if not class_of(classes, decode(data, at)[0]) & SPACE:
             return end
         end = at
     return start
 
 
-@inline
+@subroutine
 def chars_between(data, start, end):
     """Return the number of characters between two bytes."""
     count = 0
@@ -75,7 +75,7 @@ def chars_between(data, start, end):
     return count
 
 
-@inline
+@subroutine
 def ends_in_ellipsis(data, start, end, kinds):
     """Say whether a line ends in one of these kinds of ellipsis."""
     if end - start < 3:
@@ -145,20 +145,22 @@ def text_marks(data, starts, ends):
     n_ellipses = np.zeros(rows, np.int64)
     for row in range(rows):
         run, end = 0, ends[row]
+        chars, feeds, hashes, dots, ellipses = 0, 0, 0, 0, 0
         for i in range(starts[row], end):
-            byte = data[i]
+            byte = data[np.uint64(i)]
             if byte & 0xC0 != 0x80:
-                n_chars[row] += 1
+                chars += 1
             if byte == STOP:
                 run += 1
                 continue
-            n_dots[row] += run // 3
+            dots += run // 3
             run = 0
             if byte == LINE_FEED:
-                n_feeds[row] += 1
+                feeds += 1
             elif byte == 0x23:
-                n_hashes[row] += 1
-            elif byte == 0xE2 and data[i + 1] == 0x80 and data[i + 2] == 0xA6:
-                n_ellipses[row] += 1
-        n_dots[row] += run // 3
+                hashes += 1
+            elif byte == 0xE2 and data[np.uint64(i + 1)] == 0x80 and data[np.uint64(i + 2)] == 0xA6:
+                ellipses += 1
+        n_chars[row], n_feeds[row], n_hashes[row] = chars, feeds, hashes
+        n_dots[row], n_ellipses[row] = dots + run // 3, ellipses
     return n_chars, n_feeds, n_hashes, n_dots, n_ellipses
