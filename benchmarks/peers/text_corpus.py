@@ -61,6 +61,20 @@ def make_single(folder: Path) -> Corpus:
     return Corpus(folder=place, documents=1, mb=len(PLAIN) / 1e6)
 
 
+def as_json_lines(folder: Path) -> Path:
+    """Return a folder with a corpus's files as documents/*.jsonl.gz of {id, text, source}; make it if it is absent."""
+    place = folder.with_name(f"{folder.name}-jsonl")
+    documents = place / "documents"
+    documents.mkdir(parents=True, exist_ok=True)
+    for file in sorted(folder.glob("*.parquet")):
+        packed = documents / f"{file.stem}.jsonl.gz"
+        if not packed.exists() or packed.stat().st_mtime < file.stat().st_mtime:
+            with gzip.open(packed, "wt", encoding="utf-8") as out:
+                for row in pq.read_table(file).to_pylist():
+                    out.write(json.dumps(row | {"source": file.stem}) + "\n")
+    return place
+
+
 def text_rows(paths: list[Path], *, where: str | None) -> Iterator[dict[str, Any]]:
     """Yield the rows with a text that UTF-8 can hold, where a column has a value; without `id`, they go by number."""
     column, _, value = (where or "").partition("=")
