@@ -50,3 +50,17 @@ def emptied(slots, entries):
     size = table_size(entries)
     slots[:size] = EMPTY
     return np.uint64(size - 1)
+
+
+@subroutine
+def counted_firsts(keys, count, slots, counts, firsts):
+    """Count how often each of the first `count` keys occurs: ``counts[firsts[i]]`` times, first at `firsts[i]`."""
+    mask = emptied(slots, count)
+    for k in range(count):
+        i = np.uint64(k)
+        first = first_with(slots, mask, keys, i)
+        firsts[i] = first
+        if first == i:
+            counts[i] = 1
+        else:
+            counts[first] += 1
