@@ -5,8 +5,8 @@
 
 The peer runs in an environment of its own, made from benchmarks/peers/<peer>.txt where it is absent, on the same
 documents. Every filter sees the original text, alone. A document counts as equal if both keep it, or both drop it for
-the same reason (where the peer names reasons as FDF does). Corpora: jsonl (plain or .gz) or parquet with a text column;
-documents without `id` go by their place in the corpus.
+the same reason. Corpora: jsonl (plain or .gz) or parquet with a text column; documents without `id` go by their place
+in the corpus.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,8 @@ class Peer:
     """A tool, and the operators of FDF that decide as each of its filters."""
 
     filters: dict[str, Operators]
-    same_reasons: bool = True
+    names: dict[str, str] = field(default_factory=dict)
+    """What the peer calls FDF's reasons, where it does not call them the same."""
 
 
 PEERS = {
@@ -65,7 +66,21 @@ PEERS = {
                 ("filter", "GopherRepetitionFilter", {"preset": "dolma"}),
             ],
         },
-        same_reasons=False,
+        names={
+            "gopher_short_doc": "word_count",
+            "gopher_long_doc": "word_count",
+            "gopher_below_avg_threshold": "median_word_length",
+            "gopher_above_avg_threshold": "median_word_length",
+            "gopher_too_many_symbols": "symbol_to_word_ratio",
+            "gopher_below_alpha_threshold": "fraction_of_words_with_alpha_character",
+            "gopher_enough_stop_words": "required_word_count",
+            "gopher_too_many_bullets": "fraction_of_lines_starting_with_bullet_point",
+            "gopher_too_many_end_ellipsis": "fraction_of_lines_ending_with_ellipsis",
+            "dup_line_frac": "fraction_of_duplicate_lines",
+            "dup_line_char_frac": "fraction_of_characters_in_duplicate_lines",
+            **{f"top_{n}_gram": f"fraction_of_characters_in_most_common_{n}grams" for n in (2, 3, 4)},
+            **{f"duplicated_{n}_n_grams": f"fraction_of_characters_in_duplicate_{n}grams" for n in range(5, 11)},
+        },
     ),
 }
 
@@ -88,8 +103,12 @@ def main() -> None:
     os.environ["FDF_HOME"] = str(asked.folder / "home")
     names = write_corpus(asked.corpus, asked.folder, limit=asked.limit, where=asked.where)
     theirs = peer_decisions(asked.peer, list(filters), asked.folder)
-    compared = {name: Comparison.of(name, theirs, fdf_decisions(filters[name], asked.folder, name)) for name in filters}
-    print_tables(compared, peer=asked.peer, names=names, same_reasons=peer.same_reasons, ids=asked.ids)
+    compared = {}
+    for name, operators in filters.items():
+        ours = fdf_decisions(operators, asked.folder, name)
+        as_theirs = {n: (peer.names.get(reason, reason), text) for n, (reason, text) in ours.items()}
+        compared[name] = Comparison.of(name, theirs, as_theirs)
+    print_tables(compared, peer=asked.peer, names=names, ids=asked.ids)
 
 
 # --- the corpus -------------------------------------------------------------------------------------------------------
@@ -174,18 +193,16 @@ class Comparison:
         ]
         return cls(pairs=pairs, texts=texts)
 
-    def differing(self, *, same_reasons: bool) -> list[int]:
+    def differing(self) -> list[int]:
         """Return the places of the documents on which the sides differ."""
-        if same_reasons:
-            return [n for n, (theirs, ours) in enumerate(self.pairs) if theirs != ours]
-        return [n for n, (theirs, ours) in enumerate(self.pairs) if (theirs == KEEP) != (ours == KEEP)]
+        return [n for n, (theirs, ours) in enumerate(self.pairs) if theirs != ours]
 
 
-def print_tables(compared: dict[str, Comparison], *, peer: str, names: list[str], same_reasons: bool, ids: int) -> None:
+def print_tables(compared: dict[str, Comparison], *, peer: str, names: list[str], ids: int) -> None:
     """Print how many documents are equal, then both sides' reasons, then which documents differ."""
     print(f"| filter | documents | equal | equal % | texts that both rewrite | equal |\n|{'---|' * 6}")
     for name, held in compared.items():
-        equal = len(held.pairs) - len(held.differing(same_reasons=same_reasons))
+        equal = len(held.pairs) - len(held.differing())
         share = 100 * equal / max(len(held.pairs), 1)
         rewritten = f"{len(held.texts):,} | {sum(held.texts):,}" if held.texts else "- | -"
         print(f"| {name} | {len(held.pairs):,} | {equal:,} | {share:.3f} | {rewritten} |")
@@ -196,7 +213,7 @@ def print_tables(compared: dict[str, Comparison], *, peer: str, names: list[str]
         for reason in sorted(theirs | ours, key=lambda reason: -(theirs[reason] + ours[reason])):
             print(f"| {name} | {reason} | {theirs[reason]:,} | {ours[reason]:,} | {both[reason]:,} |")
     for name, held in compared.items():
-        for n in held.differing(same_reasons=same_reasons)[:ids]:
+        for n in held.differing()[:ids]:
             print(f"{name}: {names[n]}: {peer} {held.pairs[n][0]}, FDF {held.pairs[n][1]}")
 
 

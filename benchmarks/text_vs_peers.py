@@ -4,18 +4,21 @@
     python benchmarks/text_vs_peers.py CORPUS... --mb 400 --peer-docs 2000 --runs 5
 
 Every system is a whole process: it reads parquet and writes parquet packed with zstd. FDF runs with manifest and
-provenance. datatrove runs the same recipe as FDF; Data-Juicer and NeMo Curator run their own heuristics, and FDF the
-operators that correspond to them (benchmarks/peers/*.yaml say which). The floor reads and writes with pyarrow alone.
+provenance. datatrove runs the same recipe as FDF; Data-Juicer, dolma and NeMo Curator run their own heuristics, and FDF
+the operators that correspond to them (benchmarks/peers/*.yaml say which). The floor reads and writes with pyarrow
+alone. dolma reads and writes packed JSON lines: it does nothing else.
 
-Start-up is what a run over a corpus of one document costs. Figures are given whole and without it. CPU seconds are
-those of the process and all that came from it; peak memory is the largest sum of what its processes hold (proportional
-set size, sampled). `--docs` bounds the corpus for all, `--peer-docs` for all but FDF and the floor: ratios then compare
-rates. With `--mb` documents are made of lines of the corpus, from places drawn at random, until there is enough.
+Start-up is what a run over a corpus of one document costs. Figures are given whole and without it; where it is most of
+a run, what is left says nothing and is not told. CPU seconds are those of the process and all that came from it; peak
+memory is the largest sum of what its processes hold (proportional set size, sampled). `--docs` bounds the corpus for
+all, `--peer-docs` for all but FDF and the floor: then rates without start-up are compared, and no whole ones. With
+`--mb` documents are made of lines of the corpus, from places drawn at random, until there is enough.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import os
 import shutil
@@ -28,7 +31,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from peers.environment import python_of
 from peers.measured import Usage, measured
-from peers.text_corpus import Corpus, make_corpus
+from peers.text_corpus import Corpus, as_json_lines, make_corpus, make_single
 
 HERE = Path(__file__).resolve().parent
 PEERS = HERE / "peers"
@@ -83,6 +86,13 @@ SYSTEMS: dict[str, System] = {
         ],
         is_peer=True,
     ),
+    "FDF as dolma": fdf("fdf_dolma.yaml"),
+    "dolma": System(
+        command=lambda source, target, workers: [
+            *(python_of("dolma"), PEERS / "dolma_run.py", as_json_lines(source), target, workers)
+        ],
+        is_peer=True,
+    ),
     "FDF as NeMo Curator": fdf("fdf_nemo_curator.yaml"),
     "NeMo Curator": nemo_curator("xenna"),
     "NeMo Curator, no executor": nemo_curator("none"),
@@ -91,6 +101,7 @@ COMPARISONS = (
     ("FDF, datatrove words", "datatrove"),
     ("FDF, whitespace words", "datatrove"),
     ("FDF as Data-Juicer", "Data-Juicer"),
+    ("FDF as dolma", "dolma"),
     ("FDF as NeMo Curator", "NeMo Curator"),
     ("FDF as NeMo Curator", "NeMo Curator, no executor"),
     ("FDF, datatrove words", "floor"),
@@ -121,7 +132,7 @@ def main() -> None:
     make = {"where": asked.where, "mb": asked.mb, "files": max(4, asked.workers)}
     whole = make_corpus(asked.corpus, bench.folder, docs=asked.docs, **make)
     for_peers = make_corpus(asked.corpus, bench.folder, docs=asked.peer_docs or asked.docs, **make)
-    one = make_corpus(asked.corpus, bench.folder, docs=1, **make)
+    one = make_single(bench.folder)
     runs: dict[str, list[Run]] = {name: [] for name in asked.systems}
     # The first round is not counted: it makes environments, compiles kernels and fills the page cache.
     for number in range(asked.runs + 1):
@@ -152,24 +163,16 @@ class Run:
     kept: int
 
     @property
-    def rate(self) -> float:
-        """MB of text per CPU second, start-up included."""
-        return self.corpus.mb / self.full.cpu_s
-
-    @property
-    def net_rate(self) -> float:
-        """MB of text per CPU second beyond start-up."""
-        return self.corpus.mb / max(self.full.cpu_s - self.start.cpu_s, 1e-3)
-
-    @property
-    def wall_rate(self) -> float:
-        """MB of text per second of the clock, start-up included."""
-        return self.corpus.mb / self.full.wall_s
-
-    @property
-    def net_wall_rate(self) -> float:
-        """MB of text per second of the clock beyond start-up."""
-        return self.corpus.mb / max(self.full.wall_s - self.start.wall_s, 1e-3)
+    def rates(self) -> dict[str, float]:
+        """MB of text per CPU second and per second of the clock, whole and (where it can be told) without start-up."""
+        told = {"CPU, whole": self.corpus.mb / self.full.cpu_s, "wall, whole": self.corpus.mb / self.full.wall_s}
+        for name, full, start in (
+            ("CPU, without start-up", self.full.cpu_s, self.start.cpu_s),
+            ("wall, without start-up", self.full.wall_s, self.start.wall_s),
+        ):
+            if full - start > start / 2:
+                told[name] = self.corpus.mb / (full - start)
+        return told
 
     def figures(self) -> dict[str, object]:
         """Return everything that was measured."""
@@ -209,8 +212,11 @@ class Bench:
     def kept(self, name: str) -> int:
         """Count the rows that the last run of a system wrote."""
         out = self.place(name) / "out"
-        files = [file for file in out.glob("*.parquet") if file.is_file()]
-        return sum(pq.read_metadata(file).num_rows for file in files)
+        rows = sum(pq.read_metadata(file).num_rows for file in out.glob("*.parquet"))
+        for packed in out.glob("*.json.gz"):
+            with gzip.open(packed) as lines:
+                rows += sum(1 for _ in lines)
+        return rows
 
     def place(self, name: str) -> Path:
         """Return the folder that a system writes into."""
@@ -238,31 +244,37 @@ def print_systems(runs: dict[str, list[Run]]) -> None:
             f"{statistics.median(run.start.wall_s for run in held):.1f}",
             f"{statistics.median(run.start.cpu_s for run in held):.1f}",
             f"{corpus.documents / wall:,.0f}",
-            f"{statistics.median(run.rate for run in held):.2f}",
-            f"{statistics.median(run.net_rate for run in held):.2f}",
+            median([run.rates.get("CPU, whole") for run in held]),
+            median([run.rates.get("CPU, without start-up") for run in held]),
             f"{max(run.full.peak_mb for run in held):.0f}",
         )
         print("| " + " | ".join(columns) + " |")
 
 
+def median(figures: list[float | None]) -> str:
+    """Write the median of some figures, or that there is none."""
+    told = [figure for figure in figures if figure is not None]
+    return f"{statistics.median(told):.2f}" if len(told) == len(figures) else "-"
+
+
 def print_ratios(runs: dict[str, list[Run]]) -> None:
     """Print how many times the rate of each peer FDF reaches: the median of the runs next to each other, min, max."""
-    print("\n| FDF | against | CPU, whole | CPU, without start-up | wall, whole | wall, without start-up |")
-    print("|---|---|---|---|---|---|")
+    rates = ("CPU, whole", "CPU, without start-up", "wall, whole", "wall, without start-up")
+    print("\n| FDF | against | " + " | ".join(rates) + " |\n|" + "---|" * (2 + len(rates)))
     for ours, theirs in COMPARISONS:
         if ours in runs and theirs in runs:
-            pairs = list(zip(runs[ours], runs[theirs], strict=True))
-            told = [
-                ratio([a.rate / b.rate for a, b in pairs]),
-                ratio([a.net_rate / b.net_rate for a, b in pairs]),
-                ratio([a.wall_rate / b.wall_rate for a, b in pairs]),
-                ratio([a.net_wall_rate / b.net_wall_rate for a, b in pairs]),
-            ]
+            told = [ratio(runs[ours], runs[theirs], rate) for rate in rates]
             print(f"| {ours} | {theirs} | " + " | ".join(told) + " |")
 
 
-def ratio(ratios: list[float]) -> str:
-    """Write the median of some ratios, and between which they lie."""
+def ratio(ours: list[Run], theirs: list[Run], rate: str) -> str:
+    """Write the median of the ratios of one rate, and between which they lie, where both sides can tell it."""
+    pairs = list(zip(ours, theirs, strict=True))
+    if "whole" in rate and ours[0].corpus != theirs[0].corpus:
+        return "-"
+    ratios = [a.rates[rate] / b.rates[rate] for a, b in pairs if rate in a.rates and rate in b.rates]
+    if len(ratios) < len(pairs):
+        return "-"
     return f"{statistics.median(ratios):.3g} ({min(ratios):.3g} - {max(ratios):.3g})"
 
 

@@ -34,23 +34,26 @@ class Usage:
 def measured(command: Sequence[str], *, environment: Mapping[str, str], cwd: Path, log: Path) -> Usage:
     """Run a command to its end and return what it took, its descendants included.
 
-    A process that outlives its parent (as Ray's do) is handed to this one, which waits for it, and ends it if it does
-    not go by itself. So its CPU time is counted too. Raises RuntimeError with the end of the log where it fails.
+    A process that outlives its parent is handed to this one, which waits for it, and ends it if it does not go by
+    itself. So the kernel counts its CPU time; but not where a parent does not care for its children (Ray's does not),
+    so that the sum of what was last seen of each process counts where it is more. Raises RuntimeError with the end of
+    the log where the command fails.
     """
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     before = cpu_seconds_of_children()
-    peak = Peak()
+    seen = Seen()
     with log.open("wb") as out:
         started = time.perf_counter()
         process = subprocess.Popen(command, stdout=out, stderr=out, env=dict(environment), cwd=cwd)  # noqa: S603
-        with peak:
+        with seen:
             code = process.wait()
         wall = time.perf_counter() - started
     wait_for_orphans()
     if code:
         end = log.read_text(errors="replace")[-2000:]
         raise RuntimeError(f"exit code {code} of {' '.join(command)}; see {log}, which ends:\n{end}")
-    return Usage(wall_s=wall, cpu_s=cpu_seconds_of_children() - before, peak_mb=peak.mb)
+    cpu = max(cpu_seconds_of_children() - before, sum(seen.cpu_s.values()))
+    return Usage(wall_s=wall, cpu_s=cpu, peak_mb=seen.peak_mb)
 
 
 def cpu_seconds_of_children() -> float:
@@ -75,11 +78,12 @@ def wait_for_orphans() -> None:
                 time.sleep(0.05)
 
 
-class Peak:
-    """The largest sum of memory that this process's descendants held, looked at every now and then."""
+class Seen:
+    """What a look at this process's descendants every now and then tells: their CPU seconds, the memory they hold."""
 
     def __init__(self) -> None:
-        self.mb = 0.0
+        self.peak_mb = 0.0
+        self.cpu_s: dict[psutil.Process, float] = {}
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
 
@@ -96,6 +100,8 @@ class Peak:
             held = 0
             for child in psutil.Process().children(recursive=True):
                 with suppress(psutil.Error):
+                    used = child.cpu_times()
+                    self.cpu_s[child] = used.user + used.system
                     # Pages that processes share count once.
                     held += child.memory_full_info().pss
-            self.mb = max(self.mb, held / 1e6)
+            self.peak_mb = max(self.peak_mb, held / 1e6)
