@@ -109,7 +109,8 @@ class ChunkTable:
             decided = np.maximum(counts, 0)
             self._first[known : known + new] = self._n_pieces + np.cumsum(decided) - decided
             self._n_pieces = int(end)
-        self._is_joined[known : known + new] = counts == JOINED
+        # What the kernel left to spaCy before it looked among the words may be joined as well.
+        self._is_joined[known : known + new] = counts < 0
         open_ = np.flatnonzero(counts < 0)
         if len(open_):
             chunks = [bytes(data[at : at + size]) for at, size in zip(at_byte[open_], n_bytes[open_], strict=True)]
