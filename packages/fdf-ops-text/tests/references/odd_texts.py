@@ -42,23 +42,67 @@ pieces = (
     | st.sampled_from(SPACES)
     | st.characters(exclude_categories=("Cs",))
 )
-odd_texts = st.lists(pieces, max_size=40).map("".join)
+odd_texts = (st.lists(pieces, max_size=12) | st.lists(pieces, min_size=15, max_size=40)).map("".join)
 """Pieces one after the other, so that they also meet without a space."""
 
 _separators = st.sampled_from([" ", " ", " ", " ", "  ", "\n", "\n\n", "", "\u00a0", "\r\n", " \n"])
-prose = st.lists(
-    st.tuples(
-        st.sampled_from(WORDS) | st.sampled_from(CHUNKS) | st.sampled_from(MARKS) | st.sampled_from(OTHERS), _separators
-    ),
-    max_size=60,
-).map(lambda parts: "".join(piece + separator for piece, separator in parts))
+_words = st.sampled_from(WORDS)
+_spaced = st.tuples(_words | _words | st.sampled_from(CHUNKS) | st.sampled_from(MARKS + OTHERS), _separators)
+prose = (st.lists(_spaced, max_size=12) | st.lists(_spaced, min_size=25, max_size=60)).map(
+    lambda parts: "".join(piece + separator for piece, separator in parts)
+)
 """Pieces with spaces and line breaks between them."""
 
+# Many lines, of which some are blank, short, bulleted, the same as others, or trail off.
+_lines = st.sampled_from(
+    [
+        "",
+        " ",
+        "\u3000\u00a0",
+        "- x",
+        "\u2022",
+        "  \u2022 item",
+        "*",
+        "\u2026",
+        "so\u2026 ",
+        "...",
+        "..",
+        "and so on...",
+        "dots. . .",
+        ". . .",
+        "x. .",
+        "Done.",
+        "Done. ",
+        "Done.\r",
+        "\u3002",
+        "exactly thirty characters long",
+        "exactly thirty-one long, it is.",
+        "\u00e9" * 30,
+        "\u00e9" * 31,
+        "\x00",
+        "\u0301",
+    ]
+)
+_line = st.tuples(_lines, st.sampled_from(["\n", "\n", "\n", *LINE_BREAKS]))
+many_lines = (st.lists(_line, max_size=5) | st.lists(_line, min_size=8, max_size=14)).map(
+    lambda parts: "".join(line + end for line, end in parts)
+)
 texts = odd_texts | prose | st.text(max_size=30)
 columns = st.lists(st.none() | texts, max_size=5)
 """The rows of a column, nulls among them."""
 
-few_words = st.lists(st.sampled_from(["a", "ab", "b", "ba"]), max_size=60)
+
+def repeated(words):
+    """Return lists of a few words, short and long ones."""
+    return st.lists(st.sampled_from(words), max_size=20) | st.lists(st.sampled_from(words), min_size=25, max_size=60)
+
+
+def bounds(names, values):
+    """Return thresholds by name, two in three of them off: otherwise the first rules decided on all texts."""
+    return st.fixed_dictionaries({name: st.just(False) | st.just(False) | values for name in names})
+
+
+few_words = repeated(["a", "ab", "b", "ba"])
 """Words that repeat, and that join alike where they are cut apart in different places."""
 
 
