@@ -3,6 +3,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from fdf.testing.operators import OperatorConformance
+from fdf_ops_text.c4_paragraph import C4ParagraphFilter
 from fdf_ops_text.c4_quality import C4QualityFilter
 from fdf_ops_text.fineweb_quality import FineWebQualityFilter
 from fdf_ops_text.gopher_quality import GopherQualityFilter
@@ -10,6 +11,7 @@ from fdf_ops_text.gopher_repetition import GopherRepetitionFilter
 from fdf_ops_text.normalize import NormalizeText
 from fdf_ops_text.quality import TextQualityScorer
 from fdf_ops_text.redpajama_signals import RedPajamaSignals
+from fdf_ops_text.refinedweb_lines import RefinedWebLineFilter
 from fdf_ops_text.remove_lines import RemoveLines
 from fdf_ops_text.statistics import TextStatistics
 from fdf_ops_text.word_count import WordCountFilter
@@ -141,3 +143,58 @@ class TestRedPajamaSignalsOfLargeStrings(OperatorConformance):
 class TestGopherQualityFilterOfRedPajamaWords(OperatorConformance):
     operator = GopherQualityFilter(tokenizer="rpv2", min_words=2, min_stop_words=1)
     batch = ROWS
+
+
+class TestGopherQualityFilterOfDolma(OperatorConformance):
+    operator = GopherQualityFilter(preset="dolma", min_words=2, min_stop_words=1, max_word_length=8)
+    batch = ROWS
+
+
+class TestGopherQualityFilterOfDclm(OperatorConformance):
+    operator = GopherQualityFilter(preset="dclm", min_words=2, min_stop_words=False)
+    batch = pa.record_batch({"text": ROWS["text"].dictionary_encode()})
+
+
+class TestGopherQualityFilterOfThePaper(OperatorConformance):
+    operator = GopherQualityFilter(preset="paper", tokenizer="unicode", min_words=2, min_stop_words=1)
+    batch = ROWS
+
+
+class TestGopherRepetitionFilterOfDolma(OperatorConformance):
+    operator = GopherRepetitionFilter(preset="dolma", top_2_gram=0.5)
+    batch = ROWS
+
+
+class TestGopherRepetitionFilterOfDclm(OperatorConformance):
+    operator = GopherRepetitionFilter(preset="dclm")
+    batch = pa.record_batch({"text": ROWS["text"].cast(pa.string_view())})
+
+
+class TestC4QualityFilterOfDclm(OperatorConformance):
+    operator = C4QualityFilter(preset="dclm", min_sentences=1, min_words_per_line=1, max_chars=50)
+    batch = ROWS
+
+
+class TestC4ParagraphFilter(OperatorConformance):
+    operator = C4ParagraphFilter(min_paragraphs=2, min_paragraph_chars=5)
+    batch = ROWS
+
+
+class TestRefinedWebLineFilter(OperatorConformance):
+    operator = RefinedWebLineFilter()
+    batch = ROWS
+
+
+class TestRefinedWebLineFilterOfUnicodeWords(OperatorConformance):
+    operator = RefinedWebLineFilter(tokenizer="dclm", max_words_removed=0.5, counters=False)
+    batch = pa.record_batch({"text": ROWS["text"].cast(pa.large_string())})
+
+
+class TestRemoveLinesOfDclm(OperatorConformance):
+    operator = RemoveLines(preset="dclm", min_words_per_line=1)
+    batch = ROWS
+
+
+class TestRemoveLinesByRefinedWeb(OperatorConformance):
+    operator = RemoveLines(rules="refinedweb", max_uppercase=0.3)
+    batch = pa.record_batch({"text": ROWS["text"].dictionary_encode()})

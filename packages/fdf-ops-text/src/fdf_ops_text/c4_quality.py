@@ -15,8 +15,15 @@ if TYPE_CHECKING:
     from fdf_ops_text.analysis.c4 import LineRules
 
 C4_PRESETS: dict[str, dict[str, Any]] = {
-    "datatrove": {"min_sentences": 5, "min_words_per_line": 3, "max_word_length": 1000},
-    "t5": {"min_sentences": 3, "min_words_per_line": 5, "max_word_length": 1000},
+    "datatrove": {"tokenizer": "datatrove", "min_sentences": 5, "min_words_per_line": 3, "max_word_length": 1000},
+    "t5": {"tokenizer": "datatrove", "min_sentences": 3, "min_words_per_line": 5, "max_word_length": 1000},
+    "dclm": {
+        "tokenizer": "datatrove",
+        "min_sentences": 3,
+        "min_words_per_line": 5,
+        "max_word_length": 1000,
+        "max_chars": 190_000,
+    },
 }
 
 
@@ -29,7 +36,7 @@ def line_rules(operator: Any) -> LineRules:
         chosen = C4_PRESETS[operator.preset][name] if given is None else given
         return None if chosen is False else int(chosen)
 
-    published = operator.preset == "t5"
+    published = operator.preset != "datatrove"
     return LineRules(
         citations=operator.citations,
         terminal_punct=operator.terminal_punct,
@@ -41,6 +48,7 @@ def line_rules(operator: Any) -> LineRules:
         javascript=operator.javascript,
         curly_bracket=operator.curly_bracket,
         policy=operator.policy,
+        whole_lines=operator.preset == "dclm",
     )
 
 
@@ -58,6 +66,11 @@ class C4QualityFilter(TextFilter):
     the numbers of the code that made C4 (5 words, counted without citation marks, 3 sentences; ``'`` ends no line; its
     sentences are NLTK's, here spaCy's). `terminal_punct: false` is FineWeb's setting.
 
+    `preset: dclm` has the steps of DCLM's c4.yaml (commit 361714b) that look at one text: those of t5 with its numbers,
+    and at most `max_chars` characters. Its lines are those between line feeds, with the whitespace around them; empty
+    lines stay. Not part of it: NLTK's sentences (spaCy's here), the deduplication of URLs and paragraphs with a second
+    count of sentences, the list of bad words, and the language.
+
     Source: Raffel et al. 2020 (JMLR 21-074), section 2.2; tensorflow_datasets, text/c4_utils.py. A null text is kept.
 
     >>> batch = pa.record_batch({"text": ["One line is here. And two. Three! Four? Five.", "void main() { return; }."]})
@@ -68,16 +81,18 @@ class C4QualityFilter(TextFilter):
 
     field: str = "text"
     """The column of text."""
-    preset: Literal["datatrove", "t5"] = "datatrove"
+    preset: Literal["datatrove", "t5", "dclm"] = "datatrove"
     """Whose numbers hold."""
     tokenizer: Tokenizer | None = None
     """How words end sentences; null: the preset's, `datatrove`. Words of a line are always split at whitespace."""
     min_sentences: Bound = None
-    """The fewest sentences in kept lines that a text is kept with (datatrove 5, t5 3)."""
+    """The fewest sentences in kept lines that a text is kept with (datatrove 5, t5 and dclm 3)."""
     min_words_per_line: Bound = None
-    """The fewest words of a line that is kept (datatrove 3, t5 5)."""
+    """The fewest words of a line that is kept (datatrove 3, t5 and dclm 5)."""
     max_word_length: Bound = None
     """The most characters of a word in a line that is kept (1,000)."""
+    max_chars: Bound = None
+    """The most characters of a text that is kept (dclm 190,000, else off)."""
     terminal_punct: bool = True
     """Whether lines that do not end in a punctuation mark are dropped."""
     citations: bool = True
@@ -91,20 +106,25 @@ class C4QualityFilter(TextFilter):
     policy: bool = True
     """Whether lines that speak of cookies, privacy or terms of use are dropped."""
 
-    version = "1.0.0"
-    extras = ("spacy",)
-    reasons = ("lorem_ipsum", "curly_bracket", "too_few_sentences")
+    version = "1.1.0"
+    extras = ("spacy", "unicode")
+    reasons = ("too_many_chars", "lorem_ipsum", "curly_bracket", "too_few_sentences")
     PRESETS = C4_PRESETS
 
     def rules(self, column: pa.Array) -> dict[str, Rule | None]:
         from fdf_ops_text.analysis.c4 import rewritten, sentence_counts
+        from fdf_ops_text.analysis.marks import marks_of
         from fdf_ops_text.kernels.c4 import CURLY_BRACKET, LOREM_IPSUM
 
+        chars: Any = np.empty(0)
+        if self.bound("max_chars") is not None:
+            chars = marks_of(column).chars
         text = rewritten(column, line_rules(self))
         sentences: Any = np.empty(0)
         if self.bound("min_sentences") is not None:
-            sentences = sentence_counts(column, text, self.tokenizer or "datatrove")
+            sentences = sentence_counts(column, text, self.words)
         return {
+            "too_many_chars": self.too_high(chars, "max_chars"),
             "lorem_ipsum": Rule(text.reasons == LOREM_IPSUM),
             "curly_bracket": Rule(text.reasons == CURLY_BRACKET),
             "too_few_sentences": self.too_low(sentences, "min_sentences"),

@@ -11,12 +11,13 @@ import unicodedata
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 Table: TypeAlias = npt.NDArray[np.uint16]
+A = TypeVar("A", bound=npt.NDArray[np.generic])
 
 SPACE = 1
 """`str.isspace`: what `str.split()` and `str.strip()` go by."""
@@ -137,10 +138,10 @@ def table() -> Table:
     return kept(folder() / f"characters-{digest(Path(__file__))}.npy", build_table)
 
 
-def kept(path: Path, build: Callable[[], Table]) -> Table:
+def kept(path: Path, build: Callable[[], A]) -> A:
     """Return an array that is kept in a file, and made where the file is missing. It cannot be written to."""
     try:
-        held: Table = np.load(path)
+        held: A = np.load(path)
     except (OSError, ValueError, EOFError):
         held = build()
         path.parent.mkdir(parents=True, exist_ok=True)

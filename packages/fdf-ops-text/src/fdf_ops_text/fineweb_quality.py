@@ -10,6 +10,8 @@ import pyarrow as pa
 from fdf.verdict import Rule
 from fdf_ops_text.text_filter import Bound, TextFilter, Tokenizer, share
 
+_SHARED = {"tokenizer": "datatrove", "line_punct_ratio": 0.12, "short_line_ratio": 0.67, "list_ratio": 0.3}
+
 
 @dataclass(frozen=True, kw_only=True)
 class FineWebQualityFilter(TextFilter):
@@ -51,8 +53,8 @@ class FineWebQualityFilter(TextFilter):
     extras = ("spacy",)
     reasons = ("empty", "line_punct_ratio", "short_line_ratio", "char_dup_ratio", "list_ratio")
     PRESETS: ClassVar = {
-        "datatrove": {"line_punct_ratio": 0.12, "short_line_ratio": 0.67, "char_dup_ratio": 0.01, "list_ratio": 0.3},
-        "paper": {"line_punct_ratio": 0.12, "short_line_ratio": 0.67, "char_dup_ratio": 0.1, "list_ratio": 0.3},
+        "datatrove": {"char_dup_ratio": 0.01, **_SHARED},
+        "paper": {"char_dup_ratio": 0.1, **_SHARED},
     }
 
     def rules(self, column: pa.Array) -> dict[str, Rule | None]:
@@ -71,9 +73,7 @@ class FineWebQualityFilter(TextFilter):
             ended[terminal == 0] = 1
         per_word = None
         if self.bound("list_ratio") is not None:
-            per_word = self.too_high(
-                share(marks.line_feeds, words_of(column, self.tokenizer or "datatrove").counts), "list_ratio"
-            )
+            per_word = self.too_high(share(marks.line_feeds, words_of(column, self.words).counts), "list_ratio")
         return {
             "empty": Rule(lines == 0),
             "line_punct_ratio": self.too_low(ended, "line_punct_ratio"),

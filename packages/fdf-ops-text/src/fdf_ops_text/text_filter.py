@@ -17,7 +17,12 @@ from fdf_ops_text.words import require_text
 
 Bound: TypeAlias = float | Literal[False] | None
 """A threshold: a number, false to switch its rule off, or null for the preset's own."""
-Tokenizer = Literal["whitespace", "datatrove", "rpv2"]
+Tokenizer = Literal["whitespace", "datatrove", "unicode", "dclm", "dolma", "fasttext", "rpv2"]
+"""What a word is; `fdf_ops_text.analysis.words.words_of` tells each."""
+EXTRAS = {"spacy": "spacy", "uniseg": "unicode"}
+"""The extra that brings a module which words are found with."""
+DECIDED_BY: dict[str, tuple[str, ...]] = {"datatrove": ("spacy",), "unicode": ("uniseg",), "dclm": ("uniseg",)}
+"""The distributions whose version decides what a word is."""
 Numbers: TypeAlias = npt.NDArray[np.float64]
 EXAMPLE = "It's a line of a text, long enough.\n\n- And \u201canother\u201d one\u2026\n"
 
@@ -30,6 +35,11 @@ class TextFilter(Filter):
 
     modality = "text"
     PRESETS: ClassVar[dict[str, dict[str, Any]]]
+
+    @property
+    def depends(self) -> tuple[str, ...]:  # type: ignore[override] # it depends on a parameter
+        """Return the distributions whose version decides what a word is."""
+        return DECIDED_BY.get(self.words, ())
 
     def writes(self, schema: pa.Schema) -> dict[str, pa.DataType | None]:
         """Return no columns. Raises PlanError where `field` is no text."""
@@ -71,6 +81,12 @@ class TextFilter(Filter):
         return None if bound is None else above(pa.array(values), bound)
 
     @property
+    def words(self) -> Any:
+        """What a word is: the parameter `tokenizer`, else the preset's; empty where words do not matter."""
+        given = getattr(self, "tokenizer", None)
+        return given or self.PRESETS[getattr(self, "preset", "")].get("tokenizer", "")
+
+    @property
     def _column(self) -> str:
         name: str = self.field  # type: ignore[attr-defined] # every subclass has the parameter
         return name
@@ -92,8 +108,12 @@ def warm(operator: Any, verb: Callable[[pa.RecordBatch], object]) -> None:
     name = type(operator).__name__
     batch = pa.record_batch({operator.field: pa.array([EXAMPLE, None])})
     try:
-        compiled_once(type(operator), lambda: verb(batch))
+        # Presets and tokenizers have kernels of their own.
+        chosen = (getattr(operator, name, None) for name in ("rules", "preset", "tokenizer"))
+        variant = "".join(f"-{choice}" for choice in chosen if isinstance(choice, str))
+        compiled_once(type(operator), lambda: verb(batch), variant=variant)
     except ModuleNotFoundError as error:
-        if error.name != "spacy":
+        absent = (error.name or "").partition(".")[0]
+        if absent not in EXTRAS:
             raise
-        raise missing("spacy", operator=name, extra="spacy") from error
+        raise missing(absent, operator=name, extra=EXTRAS[absent]) from error

@@ -37,6 +37,8 @@ class LineRules:
     javascript: bool = True
     curly_bracket: bool = True
     policy: bool = True
+    whole_lines: bool = False
+    """Whether lines are those between line feeds, kept with the whitespace around them, empty ones too."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,10 +73,17 @@ class Rewritten:
 
     def column(self, kind: pa.DataType) -> pa.Array:
         """Return the new texts as an Arrow column of this type, null where the old text is null."""
-        data, borders = gathered(self.data, self.starts, self.ends)
-        valid = pa.array(self.texts.valid).buffers()[1] if not self.texts.valid.all() else None
-        buffers = [valid, pa.py_buffer(borders), pa.py_buffer(data)]
-        return pa.Array.from_buffers(pa.large_string(), len(self.starts), buffers).cast(kind)
+        return column_of(self.texts, self.data, self.starts, self.ends, kind)
+
+
+def column_of(
+    texts: Texts, data: npt.NDArray[np.uint8], starts: Integers, ends: Integers, kind: pa.DataType
+) -> pa.Array:
+    """Return pieces of bytes as an Arrow column of this type, null where the row of `texts` is null."""
+    held, borders = gathered(data, starts, ends)
+    valid = pa.array(texts.valid).buffers()[1] if not texts.valid.all() else None
+    buffers = [valid, pa.py_buffer(borders), pa.py_buffer(held)]
+    return pa.Array.from_buffers(pa.large_string(), len(starts), buffers).cast(kind)
 
 
 def rewritten(column: pa.Array, rules: LineRules) -> Rewritten:
@@ -95,6 +104,7 @@ def _rewrite(column: pa.Array, rules: LineRules) -> Rewritten:
         rules.curly_bracket,
         rules.policy,
         rules.words_after_citations,
+        rules.whole_lines,
     )
     data, starts, ends, reasons, lines, old_start, old_end = c4_lines(
         texts.data,
@@ -117,11 +127,12 @@ def _rewrite(column: pa.Array, rules: LineRules) -> Rewritten:
 def sentence_counts(column: pa.Array, rewritten: Rewritten, tokenizer: Tokenizer) -> Integers:
     """Count the sentences of each row's kept lines, line by line.
 
-    `datatrove` counts as spaCy's sentencizer does. With `whitespace` words, a word that ends in a sentence's mark,
-    closing quotes and brackets aside, ends one, if another word follows in the line.
+    With words that punctuation is cut off (`datatrove`, `unicode`) they are counted as spaCy's sentencizer does. With
+    others, a whitespace-separated word that ends in a sentence's mark, closing quotes and brackets aside, ends one, if
+    another word follows in the line.
     """
     row, cut, start, end = rewritten.lines
-    if tokenizer == "whitespace":
+    if tokenizer not in {"datatrove", "unicode"}:
         per_line = plain_sentences(rewritten.data, start, end, table(), CLOSING, SENTENCE_END)
     else:
         per_line = np.empty(len(row), np.int64)

@@ -11,9 +11,9 @@ import pyarrow as pa
 from fdf.sharing import shared
 from fdf_ops_text.analysis.texts import Integers, Texts
 from fdf_ops_text.characters import table
-from fdf_ops_text.kernels.lines import ONE_CHARACTER, THREE_DOTS, line_marks
+from fdf_ops_text.kernels.lines import ONE_CHARACTER, SPACED_DOTS, THREE_DOTS, line_marks
 
-Convention = Literal["datatrove"]
+Convention = Literal["datatrove", "dolma", "dclm", "paper"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,12 @@ class _Lines:
 _CONVENTIONS: dict[str, _Lines] = {
     # `str.splitlines`, stripped; blank lines count.
     "datatrove": _Lines("•-", THREE_DOTS | ONE_CHARACTER, universal=True, trim=True, skip_blank=False),
+    # Between line feeds, as they are: blank lines count, and whitespace hides a bullet or an ellipsis (gopher_v1).
+    "dolma": _Lines("*-", ONE_CHARACTER, universal=False, trim=False, skip_blank=False),
+    # Between line feeds, stripped; blank lines do not count.
+    "dclm": _Lines("●•*-", THREE_DOTS | ONE_CHARACTER | SPACED_DOTS, universal=False, trim=True, skip_blank=True),
+    # The paper says "line", "bullet point" and "ellipsis": the usual marks, in lines that are not blank.
+    "paper": _Lines("●•*-", THREE_DOTS | ONE_CHARACTER, universal=False, trim=True, skip_blank=True),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -12,11 +13,13 @@ import pyarrow as pa
 
 from fdf.sharing import shared
 from fdf_ops_text.analysis.texts import Integers, Texts
-from fdf_ops_text.characters import table
+from fdf_ops_text.characters import SPACE, Table, table
 from fdf_ops_text.folding import folding
-from fdf_ops_text.kernels.words import whitespace_words
+from fdf_ops_text.kernels.words import STARTS_ALNUM, whitespace_words
 
-Tokenizer = Literal["whitespace", "datatrove", "rpv2", "rpv2_normalized"]
+_FASTTEXT_SPACES = " \n\t\v\f\r\0"
+
+Tokenizer = Literal["whitespace", "datatrove", "unicode", "dclm", "dolma", "fasttext", "rpv2", "rpv2_normalized"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +47,21 @@ class Words:
         """Return the words of these rows only."""
         return replace(self, texts=self.texts.take(rows), first=self.first[rows], last=self.last[rows])
 
+    def having(self, flag: int) -> Words:
+        """Return the words that have this flag."""
+        keep = self.flags & flag != 0
+        before = np.concatenate([[0], np.cumsum(keep)])
+        return Words(
+            self.texts,
+            before[self.first],
+            before[self.last],
+            self.at_byte[keep],
+            self.n_bytes[keep],
+            self.n_chars[keep],
+            self.flags[keep],
+            self.hashes[keep],
+        )
+
     def of_row(self, row: int) -> list[str]:
         """Return the words of one row, as strings: for tests and explanations."""
         data = self.texts.data
@@ -60,6 +78,14 @@ def words_of(column: pa.Array, tokenizer: Tokenizer) -> Words:
     - `datatrove`: spaCy's blank English tokenizer, as datatrove 0.10.1 uses it (needs the extra `spacy`).
     - `rpv2`: runs of word characters and runs of other marks, NLTK 3.8's WordPunct, RedPajama-v2's raw words.
     - `rpv2_normalized`: its normalised words, which lie in texts of their own (`Words.texts`).
+    - `unicode`: the segments between word boundaries of UAX #29 (Unicode 16.0) that hold a character other than
+      whitespace (`str.isspace`): letters and digits, and also punctuation, symbols and emoji (needs the extra
+      `unicode`).
+    - `dclm`: of these, the segments whose first character is a letter or a digit (`str.isalnum`), as DCLM has them
+      from uniseg.
+    - `dolma`: dolma's words, which are those of `whitespace`.
+    - `fasttext`: maximal runs without the whitespace of ASCII and NUL whose first character is a letter or a digit, as
+      DCLM has them from fastText's tokenizer.
     """
     return shared(column, ("words", tokenizer), lambda: _SEGMENTATIONS[tokenizer](column))
 
@@ -93,9 +119,49 @@ def _rpv2_normalized(column: pa.Array) -> Words:
     return normalized_of(column).words
 
 
+def _unicode(column: pa.Array) -> Words:
+    return _between_breaks(column, alnum=False)
+
+
+def _dclm(column: pa.Array) -> Words:
+    return _between_breaks(column, alnum=True)
+
+
+def _between_breaks(column: pa.Array, *, alnum: bool) -> Words:
+    from fdf_ops_text.analysis.wordbreaks import break_table
+    from fdf_ops_text.kernels.uax29 import unicode_words
+
+    texts = Texts.of(column)
+    return Words(texts, *unicode_words(texts.data, texts.starts, texts.ends, table(), break_table(), alnum))
+
+
+def _dolma(column: pa.Array) -> Words:
+    return words_of(column, "whitespace")
+
+
+def _fasttext(column: pa.Array) -> Words:
+    texts = Texts.of(column)
+    words = Words(texts, *whitespace_words(texts.data, texts.starts, texts.ends, _fasttext_table()))
+    return words.having(STARTS_ALNUM)
+
+
+@cache
+def _fasttext_table() -> Table:
+    """Return the table of characters with fastText's idea of whitespace (dictionary.cc, `readWord`)."""
+    ours = table() & np.uint16(~SPACE & 0xFFFF)
+    ours[[ord(space) for space in _FASTTEXT_SPACES]] |= np.uint16(SPACE)
+    # Of the same type as the table that is read only, so that no kernel is compiled twice.
+    ours.flags.writeable = False
+    return ours
+
+
 _SEGMENTATIONS: dict[str, Callable[[pa.Array], Words]] = {
     "whitespace": _whitespace,
     "datatrove": _datatrove,
     "rpv2": _rpv2,
     "rpv2_normalized": _rpv2_normalized,
+    "unicode": _unicode,
+    "dclm": _dclm,
+    "dolma": _dolma,
+    "fasttext": _fasttext,
 }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from fdf_ops_text.characters import DECIMAL, SPACE
+from fdf_ops_text.characters import DECIMAL, LINE_BREAK, SPACE
+from fdf_ops_text.kernels.bytes import WIDTH, copied
 from fdf_ops_text.kernels.characters import class_of, decode
 from fdf_ops_text.kernels.compiling import kernel, subroutine
 from fdf_ops_text.kernels.lines import (
@@ -21,14 +22,17 @@ from fdf_ops_text.kernels.lines import (
 from fdf_ops_text.kernels.words import ALL_PUNCTUATION, ENDS_SENTENCE
 
 LOREM_IPSUM, CURLY_BRACKET = 1, 2
+LO, JA, TE, PR, CO, US, U_FIRST = 0x6C6F, 0x6A61, 0x7465, 0x7072, 0x636F, 0x7573, 0x7500
+"""How the phrases begin that are looked for, as two bytes."""
 OPEN, CLOSE, CURLY, KELVIN = 0x5B, 0x5D, 0x7B, 0x212A
 
 
 @subroutine
-def _spelled(data, at, end, letters):
+def spelled_here(data, at, end, letters, loose):
     """Say how many bytes spell these lower-case letters here in any case, 0 where others stand.
 
-    The Kelvin sign is a ``k`` in lower case, as `str.lower` has it.
+    The Kelvin sign is a ``k`` in lower case, as `str.lower` has it. `loose` is as regular expressions that ignore case
+    have it: then the long s is an ``s``, and the i without a dot or with one in upper case is an ``i``.
     """
     begin = at
     for letter in letters:
@@ -47,6 +51,15 @@ def _spelled(data, at, end, letters):
             and data[np.uint64(at + 2)] == 0xAA
         ):
             at += 3
+        elif (
+            loose
+            and at + 1 < end
+            and (
+                (letter == 0x73 and byte == 0xC5 and data[at + 1] == 0xBF)
+                or (letter == 0x69 and byte == 0xC4 and 0xB0 <= data[at + 1] <= 0xB1)
+            )
+        ):
+            at += 2
         else:
             return 0
     return at - begin
@@ -75,6 +88,24 @@ def _citation(data, at, end, classes, edit, needed):
     return 0
 
 
+@subroutine
+def has_byte(data, start, end, byte):
+    """Say whether a byte stands anywhere between these places."""
+    found = 0
+    for i in range(start, end):
+        found |= data[np.uint64(i)] == byte
+    return found != 0
+
+
+@subroutine
+def says_any(data, at, end, phrases, phrase_ends, loose):
+    """Say whether one of the phrases on policies stands here."""
+    for number in range(4, len(phrase_ends)):
+        if spelled_here(data, at, end, phrases[phrase_ends[number - 1] : phrase_ends[number]], loose) > 0:
+            return True
+    return False
+
+
 @kernel
 def c4_lines(
     data,
@@ -95,23 +126,25 @@ def c4_lines(
 
     `phrases` are the bytes of: ``[edit]``, ``[citation needed]``, ``lorem ipsum``, ``javascript`` and those of
     policies, each ending where `phrase_ends` says. `switches`: citations, terminal mark, its single quote, lorem ipsum,
-    javascript, curly bracket, policy, and whether words are counted without citations. The words are those of
-    `whitespace_words`.
+    javascript, curly bracket, policy, whether words are counted without citations, and whether lines are those between
+    line feeds, kept as they are: then empty ones stay. The words are those of `whitespace_words`.
 
     Returns the new bytes; per row where its text starts and ends in them, and the first reason to drop it; and per kept
     line: its row, whether a citation was cut out, where it starts and ends in the new bytes, and in the old ones.
     """
-    citations, terminal, single_quote, lorem, javascript, curly, policy, recount = switches
+    citations, terminal, single_quote, lorem, javascript, curly, policy, recount, whole = switches
     edit, needed = phrases[: phrase_ends[0]], phrases[phrase_ends[0] : phrase_ends[1]]
     lorem_ipsum, script = phrases[phrase_ends[1] : phrase_ends[2]], phrases[phrase_ends[2] : phrase_ends[3]]
     rows = len(starts)
-    size = 0
+    size = WIDTH
     most = 0
     for row in range(rows):
         size += ends[row] - starts[row] + 1
-        for i in range(starts[row], ends[row]):
-            most += classes[data[np.uint64(i)]] & SPACE != 0 or data[np.uint64(i)] >= 0xC2
-        most += 1
+        # A kept line has a word, unless no number of words is asked for.
+        most += last[row] - first[row] + 1
+        if fewest_words < 1:
+            for i in range(starts[row], ends[row]):
+                most += classes[data[np.uint64(i)]] & LINE_BREAK != 0 or data[np.uint64(i)] >= 0xC2
     out = np.empty(size, np.uint8)
     out_starts = np.zeros(rows, np.int64)
     out_ends = np.zeros(rows, np.int64)
@@ -129,9 +162,11 @@ def c4_lines(
         word = first[row]
         kept = 0
         while at != NO_MORE and at < end:
-            stop, following = next_line(data, at, end, classes, True)
-            begin = left_trimmed(data, at, stop, classes)
-            close = right_trimmed(data, begin, stop, classes)
+            stop, following = next_line(data, at, end, classes, not whole)
+            begin, close = at, stop
+            if not whole:
+                begin = left_trimmed(data, at, stop, classes)
+                close = right_trimmed(data, begin, stop, classes)
             at = following
             while word < last[row] and at_byte[np.uint64(word)] < begin:
                 word += 1
@@ -144,26 +179,37 @@ def c4_lines(
                 continue
             # Write the line where it would stand; only a kept one moves `to` on.
             line = to + (1 if kept > 0 else 0)
-            put, has_curly, cut = line, False, False
-            i = begin
-            while i < close:
-                byte = data[np.uint64(i)]
-                if byte == OPEN and citations:
-                    mark = _citation(data, i, close, classes, edit, needed)
-                    if mark > 0:
-                        cut = True
-                        i += mark
-                        continue
-                has_curly |= byte == CURLY
-                out[np.uint64(put)] = byte
-                put += 1
-                i += 1
+            put, cut = line, False
+            if citations and has_byte(data, begin, close, OPEN):
+                i = begin
+                while i < close:
+                    byte = data[np.uint64(i)]
+                    if byte == OPEN:
+                        mark = _citation(data, i, close, classes, edit, needed)
+                        if mark > 0:
+                            cut = True
+                            i += mark
+                            continue
+                    out[np.uint64(put)] = byte
+                    put += 1
+                    i += 1
+            else:
+                copied(data, begin, close - begin, out, line)
+                put += close - begin
+            if whole and put == line:
+                # An empty line says nothing and stays.
+                if kept > 0:
+                    out[to] = LINE_FEED
+                kept += 1
+                to = put
+                continue
             if terminal:
-                if put == line:
+                shut = right_trimmed(out, line, put, classes) if whole else put
+                if shut == line:
                     continue
-                final = out[np.uint64(put - 1)]
+                final = out[np.uint64(shut - 1)]
                 ended = final == STOP or final == 0x3F or final == 0x21 or final == 0x22
-                if not (ended or (single_quote and final == 0x27)) or ends_in_ellipsis(out, line, put, THREE_DOTS):
+                if not (ended or (single_quote and final == 0x27)) or ends_in_ellipsis(out, line, shut, THREE_DOTS):
                     continue
             if cut and recount:
                 words = 0
@@ -178,23 +224,25 @@ def c4_lines(
                     i += width
             if words < fewest_words:
                 continue
+            has_curly = curly and has_byte(out, line, put, CURLY)
             says_lorem, says_script, says_policy = False, False, False
-            for i in range(line, put):
-                low = out[np.uint64(i)] | 0x20
-                if low == 0x6C:
-                    says_lorem |= lorem and _spelled(out, i, put, lorem_ipsum) > 0
-                elif low == 0x6A:
-                    says_script |= javascript and _spelled(out, i, put, script) > 0
-                elif policy and (low == 0x74 or low == 0x70 or low == 0x63 or low == 0x75):
-                    for number in range(4, len(phrase_ends)):
-                        if _spelled(out, i, put, phrases[phrase_ends[number - 1] : phrase_ends[number]]) > 0:
-                            says_policy = True
-                            break
-            if says_lorem and reasons[row] == 0:
+            for i in range(line, put - 1):
+                pair = np.int64(out[np.uint64(i)] | 0x20) << 8 | np.int64(out[np.uint64(i + 1)] | 0x20)
+                if pair == LO:
+                    says_lorem |= lorem and spelled_here(out, i, put, lorem_ipsum, False) > 0
+                elif pair == JA:
+                    says_script |= javascript and spelled_here(out, i, put, script, whole) > 0
+                elif pair == TE or pair == PR or pair == CO or pair == US:
+                    says_policy |= policy and says_any(out, i, put, phrases, phrase_ends, whole)
+                elif whole and pair & 0xFF00 == U_FIRST and out[np.uint64(i + 1)] >= 0xC2:
+                    # A long s may follow.
+                    says_policy |= policy and says_any(out, i, put, phrases, phrase_ends, whole)
+            # To a tool that looks at whole texts, rule by rule, this rule comes first.
+            if says_lorem and (whole or reasons[row] == 0):
                 reasons[row] = LOREM_IPSUM
             if says_script:
                 continue
-            if has_curly and curly and reasons[row] == 0:
+            if has_curly and reasons[row] == 0:
                 reasons[row] = CURLY_BRACKET
             if says_policy:
                 continue
@@ -204,6 +252,11 @@ def c4_lines(
             line_row[lines], line_cut[lines] = row, cut
             line_start[lines], line_end[lines] = line, put
             old_start[lines], old_end[lines] = begin, close
+            if whole:
+                line_start[lines] = left_trimmed(out, line, put, classes)
+                line_end[lines] = right_trimmed(out, line_start[lines], put, classes)
+                old_start[lines] = left_trimmed(data, begin, close, classes)
+                old_end[lines] = right_trimmed(data, old_start[lines], close, classes)
             lines += 1
             to = put
         out_starts[row] = left_trimmed(out, out_starts[row], to, classes)

@@ -96,13 +96,15 @@ def inline(function: Kernel) -> Kernel:
     return compiled
 
 
-def compiled_once(operator: type, run: Callable[[], object]) -> None:
+def compiled_once(operator: type, run: Callable[[], object], *, variant: str = "") -> None:
     """Run what compiles an operator's kernels, and let no other process of this user compile at the same time.
+
+    `variant` tells apart what the operator's parameters make of it, where they decide which kernels it needs.
 
     A mark in the folder says that all has been compiled: from then on nobody waits.
     """
     source = Path(sys.modules[operator.__module__].__file__ or "")
-    mark = folder() / f"{operator.__name__}-{digest(source)}.compiled"
+    mark = folder() / f"{operator.__name__}{variant}-{digest(source)}.compiled"
     if mark.exists():
         run()
         return

@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from fdf_ops_text.characters import LINE_BREAK, SPACE
+from fdf_ops_text.kernels.bytes import WIDTH, eight_bytes
 from fdf_ops_text.kernels.characters import class_of, decode, previous
 from fdf_ops_text.kernels.compiling import kernel, subroutine
 
 LINE_FEED, CARRIAGE_RETURN, STOP, BLANK = 0x0A, 0x0D, 0x2E, 0x20
 NO_MORE = -1
+_BLANKS = np.uint64(0x2020202020202020)
+_TOP_BITS = np.uint64(0x8080808080808080)
 
 THREE_DOTS = 1
 """``...``"""
@@ -27,6 +30,14 @@ def next_line(data, at, end, classes, universal):
     feeds break, as in ``split("\n")``.
     """
     while at < end:
+        # Eight bytes of printing ASCII at once: none is below a blank (a borrow) or above 0x7F (the top bit).
+        while at + WIDTH <= end:
+            eight = eight_bytes(data, np.uint64(at))
+            if ((eight - _BLANKS) | eight) & _TOP_BITS:
+                break
+            at += WIDTH
+        if at == end:
+            break
         byte = data[np.uint64(at)]
         if byte == LINE_FEED:
             return at, (NO_MORE if universal and at + 1 == end else at + 1)
@@ -134,6 +145,35 @@ def line_marks(data, starts, ends, classes, bullets, kinds, universal, trim, ski
     return n_lines, n_bullets, n_ellipses
 
 
+@subroutine
+def plain_counts(data, start, end):
+    """Count characters, line feeds, ``#``, places where three dots begin, and ``…``: without a branch, many at once."""
+    chars, feeds, hashes, triples, ellipses = 0, 0, 0, 0, 0
+    for i in range(start, end):
+        byte = data[np.uint64(i)]
+        chars += byte & 0xC0 != 0x80
+        feeds += byte == LINE_FEED
+        hashes += byte == 0x23
+    for i in range(start, end - 2):
+        first, second, third = data[np.uint64(i)], data[np.uint64(i + 1)], data[np.uint64(i + 2)]
+        triples += (first == STOP) & (second == STOP) & (third == STOP)
+        ellipses += (first == 0xE2) & (second == 0x80) & (third == 0xA6)
+    return chars, feeds, hashes, triples, ellipses
+
+
+@subroutine
+def runs_of_dots(data, start, end):
+    """Count three dots wherever they stand, from the left and not overlapping."""
+    dots, run = 0, 0
+    for i in range(start, end):
+        if data[np.uint64(i)] == STOP:
+            run += 1
+        else:
+            dots += run // 3
+            run = 0
+    return dots + run // 3
+
+
 @kernel
 def text_marks(data, starts, ends):
     """Count per row: characters, line feeds, ``#``, ``...`` (found from the left, not overlapping) and ``…``."""
@@ -144,23 +184,7 @@ def text_marks(data, starts, ends):
     n_dots = np.zeros(rows, np.int64)
     n_ellipses = np.zeros(rows, np.int64)
     for row in range(rows):
-        run, end = 0, ends[row]
-        chars, feeds, hashes, dots, ellipses = 0, 0, 0, 0, 0
-        for i in range(starts[row], end):
-            byte = data[np.uint64(i)]
-            if byte & 0xC0 != 0x80:
-                chars += 1
-            if byte == STOP:
-                run += 1
-                continue
-            dots += run // 3
-            run = 0
-            if byte == LINE_FEED:
-                feeds += 1
-            elif byte == 0x23:
-                hashes += 1
-            elif byte == 0xE2 and data[np.uint64(i + 1)] == 0x80 and data[np.uint64(i + 2)] == 0xA6:
-                ellipses += 1
-        n_chars[row], n_feeds[row], n_hashes[row] = chars, feeds, hashes
-        n_dots[row], n_ellipses[row] = dots + run // 3, ellipses
+        n_chars[row], n_feeds[row], n_hashes[row], triples, n_ellipses[row] = plain_counts(data, starts[row], ends[row])
+        if triples:
+            n_dots[row] = runs_of_dots(data, starts[row], ends[row])
     return n_chars, n_feeds, n_hashes, n_dots, n_ellipses
