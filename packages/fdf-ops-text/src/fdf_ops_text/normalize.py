@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fdf.operator import Columns, Refiner
+from fdf_ops_text.utf8 import valid_text
 from fdf_ops_text.words import TextBytes, require_text
 
 # Category Cc without tab, line feed, carriage return and U+0085, which are whitespace.
@@ -55,7 +56,7 @@ class NormalizeText(Refiner):
     def refine(self, batch: pa.RecordBatch) -> Columns:
         """Rewrite the column with Arrow's kernels."""
         column = batch.column(self.field)
-        text = column.cast(pa.large_string())
+        text = valid_text(column)
         if self.control == "remove":
             text = _replace(text, _CONTROL, "")
         if self.unicode != "none":

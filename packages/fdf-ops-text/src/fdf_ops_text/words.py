@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from fdf.errors import PlanError, Problem
+from fdf_ops_text.utf8 import valid_text
 
 _ASCII_SPACE = np.zeros(256, dtype=bool)
 _ASCII_SPACE[[0x09, 0x0A, 0x0B, 0x0C, 0x0D, 0x1C, 0x1D, 0x1E, 0x1F, 0x20]] = True
@@ -33,6 +34,14 @@ def _wide_space_table(lead: int) -> npt.NDArray[np.bool_]:
 _THREE_BYTE_SPACE = {lead: _wide_space_table(lead) for lead in (0xE1, 0xE2, 0xE3)}
 
 
+def _offsets(text: pa.LargeStringArray) -> npt.NDArray[np.int64]:
+    """Return where each row starts in a column's bytes, and where the last one ends."""
+    starts = text.buffers()[1]
+    if len(text) == 0 or starts is None:
+        return np.zeros(len(text) + 1, np.int64)
+    return np.frombuffer(starts, np.int64)[text.offset : text.offset + len(text) + 1]
+
+
 @dataclass(frozen=True, eq=False)
 class TextBytes:
     """The UTF-8 bytes of a text column: `data`, and where each row starts in it (`offsets`, one more than rows)."""
@@ -43,15 +52,18 @@ class TextBytes:
 
     @classmethod
     def of(cls, column: pa.Array) -> TextBytes:
-        """View a string column; only views and dictionaries are copied. Null rows count as empty."""
-        if not pa.types.is_string(column.type) and not pa.types.is_large_string(column.type):
-            column = column.cast(pa.large_string())
-        width = np.int64 if pa.types.is_large_string(column.type) else np.int32
-        valid = column.is_valid().to_numpy(zero_copy_only=False)
-        _, starts, data = column.buffers()
-        if len(column) == 0 or starts is None:
-            return cls(np.empty(0, np.uint8), np.zeros(len(column) + 1, np.int64), valid)
-        offsets = np.frombuffer(starts, width)[column.offset : column.offset + len(column) + 1].astype(np.int64)
+        """View a string column; only views and dictionaries are copied. Null rows count as empty.
+
+        Raises ValueError on invalid UTF-8.
+        """
+        text = valid_text(column)
+        valid = text.is_valid().to_numpy(zero_copy_only=False)
+        offsets = _offsets(text)
+        # A null may hide bytes that nobody wrote as text.
+        if (np.diff(offsets)[~valid] > 0).any():
+            text = text.fill_null("")
+            offsets = _offsets(text)
+        data = text.buffers()[2]
         first, last = int(offsets[0]), int(offsets[-1])
         held = np.frombuffer(data, np.uint8)[first:last] if data is not None else np.empty(0, np.uint8)
         return cls(held, offsets - first, valid)

@@ -72,11 +72,16 @@ class ChunkTable:
             of_block = (chunks.at_byte[block], chunks.n_bytes[block], chunks.flags[block], chunks.hashes[block])
             entries[block] = self._find(data, *of_block)
         joined = np.flatnonzero(self._is_joined[entries])
-        for left, right in self._borders.near(chunks, joined):
-            if self._borders.may_go_on(self._ends(chunks, entries, left), self._starts(chunks, entries, right)):
-                for index in (left, right):
-                    if self._is_joined[entries[index]]:
-                        entries[index] = self._entry_among_neighbours(chunks, index, int(entries[index]))
+        # All are found before any is cut anew: only of the table's own entries is known whether words were joined.
+        open_ = {
+            index
+            for pair in self._borders.near(chunks, joined)
+            if self._borders.may_go_on(self._ends(chunks, entries, pair[0]), self._starts(chunks, entries, pair[1]))
+            for index in pair
+            if self._is_joined[entries[index]]
+        }
+        for index in sorted(open_):
+            entries[index] = self._entry_among_neighbours(chunks, index, int(entries[index]))
         held = (chunks.at_byte, chunks.n_bytes, chunks.n_chars, chunks.flags, chunks.hashes)
         cuts = (self._first, self._count, self._pieces)
         arrays = cut_chunks(data, chunks.first, chunks.last, *held, entries, *cuts, table())
@@ -109,7 +114,8 @@ class ChunkTable:
             decided = np.maximum(counts, 0)
             self._first[known : known + new] = self._n_pieces + np.cumsum(decided) - decided
             self._n_pieces = int(end)
-        self._is_joined[known : known + new] = counts == JOINED
+        # What the kernel left to spaCy before it looked among the words may be joined as well.
+        self._is_joined[known : known + new] = counts < 0
         open_ = np.flatnonzero(counts < 0)
         if len(open_):
             chunks = [bytes(data[at : at + size]) for at, size in zip(at_byte[open_], n_bytes[open_], strict=True)]
