@@ -140,7 +140,7 @@ def test_drivers_killed_at_random_moments_while_the_store_fails(tmp_path, failin
     soak.kill_drivers(
         failing,
         tmp_path,
-        times=soak.times(8, share=3),
+        times=soak.times(8),
         like=like,
         alive=lambda _: None,
         settled=failing.settled,
@@ -151,9 +151,7 @@ def test_drivers_killed_at_random_moments_while_the_store_fails(tmp_path, failin
 
 def test_workers_killed_at_random_moments_while_the_store_fails(tmp_path, failing, undisturbed, soak):
     like, _ = undisturbed
-    soak.kill_workers(
-        failing, tmp_path, times=soak.times(8, share=3), work=like.seconds - like.begun, settled=failing.settled
-    )
+    soak.kill_workers(failing, tmp_path, times=soak.times(8), work=like.seconds - like.begun, settled=failing.settled)
 
 
 def test_workers_killed_at_every_point_while_the_store_fails(tmp_path, failing, soak):
