@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import numpy as np
 import pyarrow as pa
 
 from fdf.verdict import Rule
 from fdf_ops_text.text_filter import Bound, TextFilter, Tokenizer, share
 
+AT_LEAST_RUNS = frozenset({"whitespace", "dolma", "datatrove"})
+"""The tokenizers that make at least a word of each run of characters that are not whitespace."""
 _SHARED = {"tokenizer": "datatrove", "line_punct_ratio": 0.12, "short_line_ratio": 0.67, "list_ratio": 0.3}
 
 
@@ -72,8 +75,16 @@ class FineWebQualityFilter(TextFilter):
         if self.line_punct_exclude_zero:
             ended[terminal == 0] = 1
         per_word = None
-        if self.bound("list_ratio") is not None:
-            per_word = self.too_high(share(marks.line_feeds, words_of(column, self.words).counts), "list_ratio")
+        bound = self.bound("list_ratio")
+        if bound is not None:
+            counts = marks.fewest_words.copy()
+            if self.words not in AT_LEAST_RUNS:
+                counts = words_of(column, self.words).counts
+            else:
+                # Few texts are so full of line feeds that their words must be counted exactly.
+                close = np.flatnonzero(marks.line_feeds > bound * counts)
+                counts[close] = words_of(column.take(pa.array(close)), self.words).counts
+            per_word = self.too_high(share(marks.line_feeds, counts), "list_ratio")
         return {
             "empty": Rule(lines == 0),
             "line_punct_ratio": self.too_low(ended, "line_punct_ratio"),

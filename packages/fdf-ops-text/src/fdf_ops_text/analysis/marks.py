@@ -13,13 +13,14 @@ from fdf_ops_text.kernels.lines import text_marks
 
 @dataclass(frozen=True, eq=False)
 class Marks:
-    """Per row: characters, line feeds, ``#``, ``...`` (not overlapping) and ``…``."""
+    """Per row: characters, line feeds, ``#``, ``...`` (not overlapping), ``…``, and the fewest words it may have."""
 
     chars: Integers
     line_feeds: Integers
     hashes: Integers
     dots: Integers
     ellipses: Integers
+    fewest_words: Integers
 
     def take(self, rows: Integers) -> Marks:
         """Return the marks of these rows only."""

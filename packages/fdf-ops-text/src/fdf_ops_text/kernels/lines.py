@@ -147,8 +147,11 @@ def line_marks(data, starts, ends, classes, bullets, kinds, universal, trim, ski
 
 @subroutine
 def plain_counts(data, start, end):
-    """Count characters, line feeds, ``#``, places where three dots begin, and ``…``: without a branch, many at once."""
-    chars, feeds, hashes, triples, ellipses = 0, 0, 0, 0, 0
+    """Count characters, line feeds, ``#``, places where three dots begin, ``…``, and sure starts of words.
+
+    Without a branch, so that many are counted at once.
+    """
+    chars, feeds, hashes, triples, ellipses, word_starts = 0, 0, 0, 0, 0, 0
     for i in range(start, end):
         byte = data[np.uint64(i)]
         chars += byte & 0xC0 != 0x80
@@ -158,7 +161,10 @@ def plain_counts(data, start, end):
         first, second, third = data[np.uint64(i)], data[np.uint64(i + 1)], data[np.uint64(i + 2)]
         triples += (first == STOP) & (second == STOP) & (third == STOP)
         ellipses += (first == 0xE2) & (second == 0x80) & (third == 0xA6)
-    return chars, feeds, hashes, triples, ellipses
+    for i in range(start, end - 1):
+        first, second = data[np.uint64(i)], data[np.uint64(i + 1)]
+        word_starts += ((first == BLANK) | (first == LINE_FEED)) & (second > BLANK) & (second < 0x7F)
+    return chars, feeds, hashes, triples, ellipses, word_starts
 
 
 @subroutine
@@ -176,15 +182,19 @@ def runs_of_dots(data, start, end):
 
 @kernel
 def text_marks(data, starts, ends):
-    """Count per row: characters, line feeds, ``#``, ``...`` (found from the left, not overlapping) and ``…``."""
+    """Count per row: characters, line feeds, ``#``, ``...`` (found from the left, not overlapping), ``…``, and printing
+    ASCII that follows a blank or a line feed: there is at least a word for each.
+    """
     rows = len(starts)
     n_chars = np.zeros(rows, np.int64)
     n_feeds = np.zeros(rows, np.int64)
     n_hashes = np.zeros(rows, np.int64)
     n_dots = np.zeros(rows, np.int64)
     n_ellipses = np.zeros(rows, np.int64)
+    n_starts = np.zeros(rows, np.int64)
     for row in range(rows):
-        n_chars[row], n_feeds[row], n_hashes[row], triples, n_ellipses[row] = plain_counts(data, starts[row], ends[row])
+        counted = plain_counts(data, starts[row], ends[row])
+        n_chars[row], n_feeds[row], n_hashes[row], triples, n_ellipses[row], n_starts[row] = counted
         if triples:
             n_dots[row] = runs_of_dots(data, starts[row], ends[row])
-    return n_chars, n_feeds, n_hashes, n_dots, n_ellipses
+    return n_chars, n_feeds, n_hashes, n_dots, n_ellipses, n_starts
