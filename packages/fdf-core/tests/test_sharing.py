@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 import fdf
-from fdf.sharing import follow, shared, sharing
+from fdf.sharing import follow, known, shared, sharing
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,21 @@ def test_another_key_a_slice_and_a_rewritten_column_are_made_anew():
         assert lengths(rows.slice(1).column("text")).values.tolist() == [2, 3]
         assert lengths(pc.utf8_upper(rows.column("text"))).values.tolist() == [1, 2, 3]
     assert made == [3, 2, 3]
+
+
+def test_what_is_known_can_be_asked_for_without_making_it():
+    lengths, made = counted()
+    rows = batch("a", "bb", "ccc")
+    with sharing():
+        assert known(rows.column("text"), "lengths") is None
+        first = lengths(rows.column("text"))
+        assert known(rows.column("text"), "lengths") is first
+        keep = np.array([False, True, True])
+        narrowed = rows.filter(pa.array(keep))
+        follow(rows, narrowed, keep)
+        assert known(narrowed.column("text"), "lengths").values.tolist() == [2, 3]
+    assert known(rows.column("text"), "lengths") is None
+    assert made == [3]
 
 
 def test_nothing_is_kept_outside_or_after_a_batch():

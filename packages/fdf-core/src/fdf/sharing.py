@@ -78,6 +78,12 @@ def shared(column: pa.Array, key: Hashable, make: Callable[[], A]) -> A:
     return cast("A", found)
 
 
+def known(column: pa.Array, key: Hashable) -> Analysis | None:
+    """Return the analysis of this column under this key if an operator before has made it."""
+    entry = (_columns.get() or {}).get(_identity(column))
+    return entry.find(key) if entry is not None else None
+
+
 def follow(before: pa.RecordBatch, after: pa.RecordBatch, keep: Booleans) -> None:
     """Note that `after` holds the rows of `before` for which `keep` is true."""
     columns = _columns.get()

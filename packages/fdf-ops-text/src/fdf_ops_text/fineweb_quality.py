@@ -63,7 +63,7 @@ class FineWebQualityFilter(TextFilter):
     def rules(self, column: pa.Array) -> dict[str, Rule | None]:
         from fdf_ops_text.analysis.marks import marks_of
         from fdf_ops_text.analysis.texts import Texts
-        from fdf_ops_text.analysis.words import words_of
+        from fdf_ops_text.analysis.words import known_words, words_of
         from fdf_ops_text.characters import TERMINAL, table
         from fdf_ops_text.kernels.fineweb import line_shares
 
@@ -78,7 +78,7 @@ class FineWebQualityFilter(TextFilter):
         bound = self.bound("list_ratio")
         if bound is not None:
             counts = marks.fewest_words.copy()
-            if self.words not in AT_LEAST_RUNS:
+            if self.words not in AT_LEAST_RUNS or known_words(column, self.words) is not None:
                 counts = words_of(column, self.words).counts
             else:
                 # Few texts are so full of line feeds that their words must be counted exactly.

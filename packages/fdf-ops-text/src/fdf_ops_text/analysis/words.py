@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from fdf.sharing import shared
+from fdf.sharing import known, shared
 from fdf_ops_text.analysis.texts import Integers, Texts
 from fdf_ops_text.characters import SPACE, Table, table
 from fdf_ops_text.folding import folding
@@ -88,6 +88,11 @@ def words_of(column: pa.Array, tokenizer: Tokenizer) -> Words:
       DCLM has them from fastText's tokenizer.
     """
     return shared(column, ("words", tokenizer), lambda: _SEGMENTATIONS[tokenizer](column))
+
+
+def known_words(column: pa.Array, tokenizer: Tokenizer) -> Words | None:
+    """Return the words of a column if an operator before in this batch has found them."""
+    return cast("Words | None", known(column, ("words", tokenizer)))
 
 
 def prepare(tokenizer: Tokenizer) -> None:
