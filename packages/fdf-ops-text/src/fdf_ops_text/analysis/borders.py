@@ -9,6 +9,7 @@ with an exception.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ class Borders:
             parts.update(encoded[i:j] for i in range(size) for j in range(i + 2, size + 1))
         return cls(pairs, frozenset(parts))
 
-    @property
+    @cached_property
     def longest(self) -> int:
         """The most bytes of a part of an exception."""
         return max(map(len, self.parts))
@@ -78,10 +79,9 @@ def cut_among_neighbours(nlp: Any, chunks: Words, index: int) -> list[int]:
     stop = start + int(chunks.n_bytes[index])
     sizes = []
     at = 0
-    with nlp.memory_zone():
-        for token in nlp.tokenizer(bytes(data[begin:end]).decode()):
-            size = len(token.text.encode())
-            if start <= at < stop:
-                sizes.append(size)
-            at += size + len(token.whitespace_)
+    for token in nlp.tokenizer(bytes(data[begin:end]).decode()):
+        size = len(token.text.encode())
+        if start <= at < stop:
+            sizes.append(size)
+        at += size + len(token.whitespace_)
     return sizes

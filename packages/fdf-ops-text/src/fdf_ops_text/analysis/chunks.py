@@ -80,8 +80,11 @@ class ChunkTable:
             for index in pair
             if self._is_joined[entries[index]]
         }
-        for index in sorted(open_):
-            entries[index] = self._entry_among_neighbours(chunks, index, int(entries[index]))
+        if open_:
+            # One zone for all: to leave it costs more than what is done in it.
+            with self._nlp.memory_zone():
+                for index in sorted(open_):
+                    entries[index] = self._entry_among_neighbours(chunks, index, int(entries[index]))
         held = (chunks.at_byte, chunks.n_bytes, chunks.n_chars, chunks.flags, chunks.hashes)
         cuts = (self._first, self._count, self._pieces)
         arrays = cut_chunks(data, chunks.first, chunks.last, *held, entries, *cuts, table())

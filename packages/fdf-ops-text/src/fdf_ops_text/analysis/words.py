@@ -95,11 +95,6 @@ def known_words(column: pa.Array, tokenizer: Tokenizer) -> Words | None:
     return cast("Words | None", known(column, ("words", tokenizer)))
 
 
-def prepare(tokenizer: Tokenizer) -> None:
-    """Load what a segmentation needs. Raises ModuleNotFoundError where a library is missing."""
-    words_of(pa.array(["It's warm."]), tokenizer)
-
-
 def _whitespace(column: pa.Array) -> Words:
     texts = Texts.of(column)
     return Words(texts, *whitespace_words(texts.data, texts.starts, texts.ends, table()))
