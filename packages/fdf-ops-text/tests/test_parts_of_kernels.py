@@ -166,7 +166,9 @@ def test_kernel_cuts_a_chunk_as_spacy_does_or_says_that_it_does_not_know(text):
     sizes = np.array([len(chunk) for chunk in encoded], np.int32)
     pieces = np.zeros(int(sizes.sum()) + 1, np.int32)
     data = np.frombuffer(b"".join(encoded), np.uint8)
-    counts, end = cut_new(data, np.cumsum(sizes, dtype=np.int32) - sizes, sizes, rules.classes, rules.arrays, pieces, 0)
+    counts, _, end = cut_new(
+        data, np.cumsum(sizes, dtype=np.int32) - sizes, sizes, rules.classes, rules.arrays, pieces, 0
+    )
     told, at = [], 0
     for count in counts:
         told.append(pieces[at : at + count].tolist() if count >= 0 else int(count))
@@ -183,7 +185,9 @@ def test_kernel_decides_most_chunks_by_itself():
     sizes = np.array([len(chunk) for chunk in encoded], np.int32)
     pieces = np.zeros(int(sizes.sum()), np.int32)
     data = np.frombuffer(b"".join(encoded), np.uint8)
-    counts, _ = cut_new(data, np.cumsum(sizes, dtype=np.int32) - sizes, sizes, rules.classes, rules.arrays, pieces, 0)
+    counts, _, _ = cut_new(
+        data, np.cumsum(sizes, dtype=np.int32) - sizes, sizes, rules.classes, rules.arrays, pieces, 0
+    )
     assert (counts >= 0).mean() > 0.8
 
 

@@ -110,15 +110,15 @@ class ChunkTable:
         self._pieces = _with_room(self._pieces, self._n_pieces + int(n_bytes.sum()))
         if len(self._is_joined) < known + new + 2:
             self._is_joined = np.concatenate([self._is_joined, np.zeros(known + new, np.bool_)])
-        counts = np.full(new, JOINED, np.int32)
+        counts, joined = np.full(new, JOINED, np.int32), np.zeros(new, np.bool_)
         if self._rules is not None:
             arrays = (self._rules.classes, self._rules.arrays)
-            counts, end = cut_new(data, at_byte, n_bytes, *arrays, self._pieces, self._n_pieces)
+            counts, joined, end = cut_new(data, at_byte, n_bytes, *arrays, self._pieces, self._n_pieces)
             decided = np.maximum(counts, 0)
             self._first[known : known + new] = self._n_pieces + np.cumsum(decided) - decided
             self._n_pieces = int(end)
         # What the kernel left to spaCy before it looked among the words may be joined as well.
-        self._is_joined[known : known + new] = counts < 0
+        self._is_joined[known : known + new] = joined | (counts < 0)
         open_ = np.flatnonzero(counts < 0)
         if len(open_):
             chunks = [bytes(data[at : at + size]) for at, size in zip(at_byte[open_], n_bytes[open_], strict=True)]

@@ -46,6 +46,8 @@ JOINED = -2
 """... since it may join words to an exception."""
 MOST_LABEL = 64
 MOST_TOP_LEVEL = 63
+PAIR_JOINED = -10
+"""Less by the number of words: two of them were joined here."""
 NO_EXCEPTION = -1
 
 STOP, PLUS, DOLLAR, COLON, SLASH, AT, DASH = 0x2E, 0x2B, 0x24, 0x3A, 0x2F, 0x40, 0x2D
@@ -275,7 +277,9 @@ def infix_length(data, start, at, end, classes):
 
 @subroutine
 def cut(data, start, end, classes, rules, pieces, to):
-    """Write the byte lengths of a chunk's words to ``pieces[to:]``; return how many there are, UNKNOWN or JOINED.
+    """Write the byte lengths of a chunk's words to ``pieces[to:]``.
+
+    Returns how many there are, UNKNOWN, JOINED, or PAIR_JOINED less that number.
 
     There must be room for as many as the chunk has bytes. An exception's value is twice its number, and one more where
     spaCy looks for it among words, too.
@@ -329,8 +333,8 @@ def cut(data, start, end, classes, rules, pieces, to):
         pieces[front] = pieces[i]
         front += 1
     count = front - to
-    # spaCy looks for exceptions once more, among the words: it alone knows which of them it joins.
-    at = start
+    # spaCy looks for exceptions once more, among the words.
+    at, joined, left = start, NO_EXCEPTION, 0
     for i in range(to, front):
         stop = at + pieces[i]
         for j in range(i + 1, front):
@@ -339,9 +343,17 @@ def cut(data, start, end, classes, rules, pieces, to):
                 break
             exception = find(data, at, stop, keys, values, longest)
             if exception != NO_EXCEPTION and exception & 1:
-                return JOINED
+                # Two characters that are one word, and no other exception in reach: there is one way to join them.
+                if joined != NO_EXCEPTION or stop - at != 2 or piece_count[exception >> 1] != 1:
+                    return JOINED
+                joined, left = exception, i
         at += pieces[i]
-    return count
+    if joined == NO_EXCEPTION:
+        return count
+    pieces[left] = 2
+    for i in range(left + 1, front - 1):
+        pieces[i] = pieces[i + 1]
+    return PAIR_JOINED - (count - 1)
 
 
 @subroutine
@@ -369,10 +381,18 @@ def split_at_infixes(data, start, end, classes, pieces, front):
 
 @kernel
 def cut_new(data, at_byte, n_bytes, classes, rules, pieces, to):
-    """Cut chunks one after the other; return how many words each has (or UNKNOWN, JOINED) and where to write on."""
+    """Cut chunks one after the other.
+
+    Returns how many words each has (or UNKNOWN, JOINED), whether two of them were joined, and where to write on.
+    """
     counts = np.empty(len(at_byte), np.int32)
+    joined = np.zeros(len(at_byte), np.bool_)
     for i in range(len(at_byte)):
-        counts[i] = cut(data, at_byte[i], at_byte[i] + n_bytes[i], classes, rules, pieces, to)
-        if counts[i] > 0:
-            to += counts[i]
-    return counts, to
+        count = cut(data, at_byte[i], at_byte[i] + n_bytes[i], classes, rules, pieces, to)
+        if count < PAIR_JOINED:
+            count = PAIR_JOINED - count
+            joined[i] = True
+        counts[i] = count
+        if count > 0:
+            to += count
+    return counts, joined, to
