@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from fdf.verdict import Rule
 from fdf_ops_text.text_filter import Bound, TextFilter, Tokenizer, share
+from fdf_ops_text.utf8 import valid_text
 
 AT_LEAST_RUNS = frozenset({"whitespace", "dolma", "datatrove"})
 """The tokenizers that make at least a word of each run of characters that are not whitespace."""
@@ -83,7 +84,7 @@ class FineWebQualityFilter(TextFilter):
             else:
                 # Few texts are so full of line feeds that their words must be counted exactly.
                 close = np.flatnonzero(marks.line_feeds > bound * counts)
-                counts[close] = words_of(column.take(pa.array(close)), self.words).counts
+                counts[close] = words_of(valid_text(column).take(pa.array(close)), self.words).counts
             per_word = self.too_high(share(marks.line_feeds, counts), "list_ratio")
         return {
             "empty": Rule(lines == 0),
