@@ -9,12 +9,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from fdf.operator import Columns, Score
+from fdf_ops_text.gopher_quality import STOP_WORDS
 from fdf_ops_text.lines import WordLines
 from fdf_ops_text.words import TextBytes, require_text
 
 _Numbers = npt.NDArray[np.float64]
-
-STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from fdf.sharing import known, shared
+from fdf_ops_text import text_filter
 from fdf_ops_text.analysis.texts import Integers, Texts
 from fdf_ops_text.characters import SPACE, Table, table
 from fdf_ops_text.folding import folding
@@ -19,7 +20,8 @@ from fdf_ops_text.kernels.words import STARTS_ALNUM, whitespace_words
 
 _FASTTEXT_SPACES = " \n\t\v\f\r\0"
 
-Tokenizer = Literal["whitespace", "datatrove", "unicode", "dclm", "dolma", "fasttext", "rpv2", "rpv2_normalized"]
+Tokenizer = text_filter.Tokenizer | Literal["rpv2_normalized"]
+"""What operators offer as `tokenizer`, and words that lie in texts of their own."""
 
 
 @dataclass(frozen=True, eq=False)
