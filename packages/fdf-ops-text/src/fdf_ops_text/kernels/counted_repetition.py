@@ -19,6 +19,7 @@ from fdf_ops_text.kernels.repetition import (
     PARAGRAPHS,
     TOP,
     VALUES,
+    most_parts,
 )
 
 _STEP = np.uint64(0xFF51AFD7ED558CCD)
@@ -82,13 +83,7 @@ def counted_repetition(data, starts, ends, classes, first, last, n_chars, hashes
     """
     rows = len(starts)
     values = np.full((rows, VALUES), np.nan)
-    most = 2
-    for row in range(rows):
-        most = max(most, last[row] - first[row])
-        cuts = 2
-        for i in range(starts[row], ends[row]):
-            cuts += data[i] == LINE_FEED
-        most = max(most, cuts)
+    most = most_parts(data, starts, ends, first, last)
     slots = np.zeros(table_size(most), np.uint64)
     grams = np.empty(most, np.uint64)
     lengths = np.empty(most, np.int64)

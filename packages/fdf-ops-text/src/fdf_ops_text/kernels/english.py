@@ -15,6 +15,7 @@ import numpy as np
 from fdf_ops_text.kernels.characters import decode, previous
 from fdf_ops_text.kernels.compiling import inline, kernel, subroutine
 from fdf_ops_text.kernels.hashing import appended, mixed
+from fdf_ops_text.kernels.hashtable import slot_of
 
 PREFIX = 1
 """One such character is a prefix."""
@@ -69,13 +70,8 @@ def find(data, start, end, keys, values, longest):
     for i in range(start, end):
         value = appended(value, data[i])
     key = mixed(value)
-    mask = np.uint64(len(keys) - 1)
-    slot = key & mask
-    while keys[slot] != np.uint64(0):
-        if keys[slot] == key:
-            return values[slot]
-        slot = (slot + np.uint64(1)) & mask
-    return NO_EXCEPTION
+    slot = slot_of(keys, key)
+    return values[slot] if keys[slot] == key else NO_EXCEPTION
 
 
 @subroutine

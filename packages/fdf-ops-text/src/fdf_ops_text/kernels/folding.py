@@ -12,7 +12,7 @@ from fdf_ops_text.kernels.characters import decode, previous
 from fdf_ops_text.kernels.compiling import inline, kernel
 from fdf_ops_text.kernels.hashing import appended, hash_of
 from fdf_ops_text.kernels.lines import BLANK, LINE_FEED
-from fdf_ops_text.kernels.words import HAS_LETTER, HAS_NO_SYMBOL, STARTS_ALNUM, describe
+from fdf_ops_text.kernels.words import HAS_LETTER, HAS_NO_SYMBOL, STARTS_ALNUM, describe, room_for_words
 
 DROPPED, GAP = -1, -2
 _FLAGS, _ALNUM, _DIGIT = 0xFF, 0x10000, 0x20000
@@ -129,13 +129,7 @@ def folded_words(data, starts, ends, classes, traits, index, entries, size):
     out = np.empty(size, np.uint8)
     out_starts = np.empty(rows, np.int64)
     out_ends = np.empty(rows, np.int64)
-    at_byte = np.empty(most, np.int32)
-    n_bytes = np.empty(most, np.int32)
-    n_chars = np.empty(most, np.int32)
-    flags = np.empty(most, np.uint8)
-    hashes = np.empty(most, np.uint64)
-    first = np.empty(rows, np.int64)
-    last = np.empty(rows, np.int64)
+    first, last, at_byte, n_bytes, n_chars, flags, hashes = room_for_words(rows, most)
     last_line = np.empty(rows, np.int64)
     line_words = np.zeros(most_lines, np.int64)
     line_chars = np.zeros(most_lines, np.int64)

@@ -6,6 +6,7 @@ import numpy as np
 
 from fdf_ops_text.kernels.compiling import kernel
 from fdf_ops_text.kernels.hashing import mixed
+from fdf_ops_text.kernels.hashtable import slot_of, table_of
 from fdf_ops_text.kernels.words import HAS_LETTER, HAS_NO_SYMBOL
 
 
@@ -19,17 +20,8 @@ def word_marks(first, last, n_chars, flags, hashes, stop_words):
     plain_chars = np.zeros(rows, np.int64)
     n_letters = np.zeros(rows, np.int64)
     n_stop = np.zeros(rows, np.int64)
-    size = 16
-    while size < 8 * len(stop_words):
-        size *= 2
-    mask = np.uint64(size - 1)
-    keys = np.zeros(size, np.uint64)
-    seen = np.full(size, -1, np.int64)
-    for word in stop_words:
-        slot = word & mask
-        while keys[slot] != np.uint64(0) and keys[slot] != word:
-            slot = (slot + np.uint64(1)) & mask
-        keys[slot] = word
+    keys = table_of(stop_words)
+    seen = np.full(len(keys), -1, np.int64)
     for row in range(rows):
         for i in range(first[row], last[row]):
             flag = flags[i]
@@ -39,12 +31,8 @@ def word_marks(first, last, n_chars, flags, hashes, stop_words):
             if flag & HAS_LETTER:
                 n_letters[row] += 1
             key = mixed(hashes[i])
-            slot = key & mask
-            while keys[slot] != np.uint64(0):
-                if keys[slot] == key:
-                    if seen[slot] != row:
-                        seen[slot] = row
-                        n_stop[row] += 1
-                    break
-                slot = (slot + np.uint64(1)) & mask
+            slot = slot_of(keys, key)
+            if keys[slot] == key and seen[slot] != row:
+                seen[slot] = row
+                n_stop[row] += 1
     return n_plain, plain_chars, n_letters, n_stop

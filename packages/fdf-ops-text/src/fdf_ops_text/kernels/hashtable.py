@@ -1,4 +1,4 @@
-"""Small open tables that kernels fill anew for each text."""
+"""Open tables: of keys that stay, and small ones that kernels fill anew for each text."""
 
 from __future__ import annotations
 
@@ -19,6 +19,25 @@ def table_size(entries):
     while size < 2 * entries:
         size *= 2
     return size
+
+
+@inline
+def slot_of(keys, key):
+    """Return where a key stands in a table, or the empty slot where it would be put."""
+    mask = np.uint64(len(keys) - 1)
+    slot = key & mask
+    while keys[slot] != EMPTY and keys[slot] != key:
+        slot = (slot + _ONE) & mask
+    return slot
+
+
+@subroutine
+def table_of(keys):
+    """Return a sparse table of some keys, for `slot_of`: most others meet an empty slot at once."""
+    table = np.zeros(table_size(4 * len(keys)), np.uint64)
+    for key in keys:
+        table[slot_of(table, key)] = key
+    return table
 
 
 @inline
@@ -58,6 +77,20 @@ def counted_firsts(keys, count, slots, counts, firsts):
     mask = emptied(slots, count)
     for k in range(count):
         i = np.uint64(k)
+        first = first_with(slots, mask, keys, i)
+        firsts[i] = first
+        if first == i:
+            counts[i] = 1
+        else:
+            counts[first] += 1
+
+
+@subroutine
+def counted(keys, places, count, slots, counts, firsts):
+    """Count how often the key of each place occurs: as `counted_firsts`, of these places alone."""
+    mask = emptied(slots, count)
+    for k in range(count):
+        i = np.uint64(places[k])
         first = first_with(slots, mask, keys, i)
         firsts[i] = first
         if first == i:

@@ -7,7 +7,7 @@ import numpy as np
 from fdf_ops_text.kernels.bytes import WIDTH, copied, eight_bytes
 from fdf_ops_text.kernels.compiling import kernel, subroutine
 from fdf_ops_text.kernels.hashing import BASE, ONE, appended, mixed, power
-from fdf_ops_text.kernels.hashtable import emptied, first_with, table_size
+from fdf_ops_text.kernels.hashtable import counted, counted_firsts, emptied, first_with, table_size
 from fdf_ops_text.kernels.lines import LINE_FEED, left_trimmed, right_trimmed
 
 PARAGRAPHS, PARAGRAPH_CHARS, LINES, LINE_CHARS, TOP, DUPLICATE, VALUES = 0, 1, 2, 3, 4, 7, 13
@@ -63,20 +63,6 @@ def repeated_parts(data, start, end, fewest, slots, hashes):
 
 
 @subroutine
-def counted(keys, places, count, slots, counts, firsts):
-    """Count how often the key of each place occurs: ``counts[firsts[i]]`` times, first at `firsts[i]`."""
-    mask = emptied(slots, count)
-    for k in range(count):
-        i = np.uint64(places[k])
-        held = first_with(slots, mask, keys, i)
-        firsts[i] = held
-        if held == i:
-            counts[i] = 1
-        else:
-            counts[held] += 1
-
-
-@subroutine
 def narrowed(places, count, counts, firsts):
     """Keep the places whose key, as `counted`, occurs more than once; return how many these are."""
     repeated = 0
@@ -126,9 +112,8 @@ def suspects(joined, starts, words, marks, slots, counts, firsts, places):
     for k in range(words - 4):
         i = np.uint64(k)
         at = np.uint64(starts[i])
-        places[i] = k
         marks[i] = mixed(eight_bytes(joined, at) * _STEP + eight_bytes(joined, at + np.uint64(WIDTH)))
-    counted(marks, places, words - 4, slots, counts, firsts)
+    counted_firsts(marks, words - 4, slots, counts, firsts)
     count = 0
     for k in range(words - 4):
         i = np.uint64(k)
@@ -187,19 +172,26 @@ def spaced_grams(grams, places, count, words, n, begin, hashes):
     return count
 
 
+@subroutine
+def most_parts(data, starts, ends, first, last):
+    """Return a number that neither the words nor the lines nor the paragraphs of any row exceed."""
+    most = 2
+    for row in range(len(starts)):
+        cuts = 2
+        for i in range(starts[row], ends[row]):
+            cuts += data[np.uint64(i)] == LINE_FEED
+        most = max(most, cuts, last[row] - first[row])
+    return most
+
+
 @kernel
 def repetition(data, starts, ends, text_chars, classes, first, last, at_byte, n_bytes, n_chars, hashes, bounds):
     """Measure per row the shares of VALUES rules, until one is above its bound; NaN where it was not measured."""
     rows = len(starts)
     values = np.full((rows, VALUES), np.nan)
-    most, longest = 2, 0
+    most, longest = most_parts(data, starts, ends, first, last), 0
     for row in range(rows):
-        most = max(most, last[row] - first[row])
         longest = max(longest, ends[row] - starts[row])
-        cuts = 2
-        for i in range(starts[row], ends[row]):
-            cuts += data[i] == LINE_FEED
-        most = max(most, cuts)
     slots = np.zeros(table_size(most), np.uint64)
     grams = np.empty(most, np.uint64)
     keys = np.empty(most, np.uint64)

@@ -10,7 +10,7 @@ from fdf_ops_text.characters import UPPER, WORD
 from fdf_ops_text.kernels.characters import decode, previous
 from fdf_ops_text.kernels.compiling import inline, kernel
 from fdf_ops_text.kernels.hashing import mixed
-from fdf_ops_text.kernels.hashtable import counted_firsts, table_size
+from fdf_ops_text.kernels.hashtable import counted_firsts, slot_of, table_of, table_size
 from fdf_ops_text.kernels.lines import (
     LINE_FEED,
     ONE_CHARACTER,
@@ -117,25 +117,13 @@ def raw_words(first, last, flags, hashes, stop_words):
     lettered = np.zeros(rows, np.int64)
     capital = np.zeros(rows, np.int64)
     stopped = np.zeros(rows, np.int64)
-    size = table_size(4 * len(stop_words))
-    mask = np.uint64(size - 1)
-    keys = np.zeros(size, np.uint64)
-    for key in stop_words:
-        slot = key & mask
-        while keys[slot] != np.uint64(0) and keys[slot] != key:
-            slot = (slot + np.uint64(1)) & mask
-        keys[slot] = key
+    keys = table_of(stop_words)
     for row in range(rows):
         for i in range(first[row], last[row]):
             lettered[row] += flags[i] & HAS_ASCII_LETTER != 0
             capital[row] += flags[i] & ALL_CAPS != 0
             key = mixed(hashes[i])
-            slot = key & mask
-            while keys[slot] != np.uint64(0):
-                if keys[slot] == key:
-                    stopped[row] += 1
-                    break
-                slot = (slot + np.uint64(1)) & mask
+            stopped[row] += keys[slot_of(keys, key)] == key
     return lettered, capital, stopped
 
 

@@ -8,7 +8,7 @@ from fdf_ops_text.characters import ALNUM, SPACE
 from fdf_ops_text.kernels.characters import class_of, decode
 from fdf_ops_text.kernels.compiling import inline, kernel, subroutine
 from fdf_ops_text.kernels.hashing import appended
-from fdf_ops_text.kernels.words import flags_of, kinds
+from fdf_ops_text.kernels.words import flags_of, kinds, room_for_words
 
 # Values of the property Word_Break. The order is used: three that break lines, three that are passed over.
 OTHER, CR, LF, NEWLINE, EXTEND, FORMAT, ZWJ = 0, 1, 2, 3, 4, 5, 6
@@ -90,13 +90,7 @@ def unicode_words(data, starts, ends, classes, breaks, alnum):
     most = 0
     for row in range(rows):
         most += ends[row] - starts[row]
-    at_byte = np.empty(most, np.int32)
-    n_bytes = np.empty(most, np.int32)
-    n_chars = np.empty(most, np.int32)
-    flags = np.empty(most, np.uint8)
-    hashes = np.empty(most, np.uint64)
-    first = np.empty(rows, np.int64)
-    last = np.empty(rows, np.int64)
+    first, last, at_byte, n_bytes, n_chars, flags, hashes = room_for_words(rows, most)
     word = 0
     for row in range(rows):
         first[row] = word

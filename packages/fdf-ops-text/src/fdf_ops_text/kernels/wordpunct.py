@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from fdf_ops_text.characters import ALNUM, LETTER, PUNCTUATION, SENTENCE_END, SPACE, SYMBOL, UPPER, WORD
+from fdf_ops_text.characters import SPACE, UPPER, WORD
 from fdf_ops_text.folding import UNCAPITAL
 from fdf_ops_text.kernels.characters import decode
 from fdf_ops_text.kernels.compiling import inline, kernel
 from fdf_ops_text.kernels.hashing import appended
-from fdf_ops_text.kernels.words import ALL_PUNCTUATION, ENDS_SENTENCE, HAS_LETTER, HAS_NO_SYMBOL, STARTS_ALNUM
+from fdf_ops_text.kernels.words import flags_of, kinds, room_for_words
 
 HAS_ASCII_LETTER = 32
 """A character of the word is one of ``[a-zA-Z]``; known of these words only."""
 ALL_CAPS = 64
 """`str.isupper` of the word; known of these words only."""
 
-_NO_SYMBOL = 0x10000
 _ASCII_LETTER = 0x20000
 _UNCAPITAL = 0x40000
 
@@ -24,9 +23,7 @@ _UNCAPITAL = 0x40000
 @inline
 def _bits(code, classes, traits):
     """Return the bits of a character, with those that only these words have."""
-    kind = np.int32(classes[code])
-    if not kind & SYMBOL:
-        kind |= _NO_SYMBOL
+    kind = np.int32(kinds(classes[code]))
     if 0x61 <= (code | 0x20) <= 0x7A:
         kind |= _ASCII_LETTER
     if traits[code] & UNCAPITAL:
@@ -52,13 +49,7 @@ def wordpunct_words(data, starts, ends, classes, traits):
     most = 0
     for row in range(rows):
         most += most_words(data, starts[row], ends[row])
-    at_byte = np.empty(most, np.int32)
-    n_bytes = np.empty(most, np.int32)
-    n_chars = np.empty(most, np.int32)
-    flags = np.empty(most, np.uint8)
-    hashes = np.empty(most, np.uint64)
-    first = np.empty(rows, np.int64)
-    last = np.empty(rows, np.int64)
+    first, last, at_byte, n_bytes, n_chars, flags, hashes = room_for_words(rows, most)
     bits = np.empty(0x80, np.int32)
     for code in range(0x80):
         bits[code] = _bits(code, classes, traits)
@@ -94,17 +85,7 @@ def wordpunct_words(data, starts, ends, classes, traits):
                     kind = _bits(code, classes, traits)
                 if (kind ^ head) & (SPACE | WORD):
                     break
-            flag = 0
-            if some & LETTER:
-                flag |= HAS_LETTER
-            if some & _NO_SYMBOL:
-                flag |= HAS_NO_SYMBOL
-            if head & ALNUM:
-                flag |= STARTS_ALNUM
-            if every & PUNCTUATION:
-                flag |= ALL_PUNCTUATION
-            if chars == 1 and head & SENTENCE_END:
-                flag |= ENDS_SENTENCE
+            flag = flags_of(head, some, every, chars)
             if some & _ASCII_LETTER:
                 flag |= HAS_ASCII_LETTER
             if some & UPPER and not some & _UNCAPITAL:

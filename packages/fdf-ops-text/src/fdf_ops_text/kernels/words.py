@@ -8,6 +8,7 @@ from fdf_ops_text.characters import ALNUM, LETTER, PUNCTUATION, SENTENCE_END, SP
 from fdf_ops_text.kernels.characters import class_of, decode
 from fdf_ops_text.kernels.compiling import inline, kernel, subroutine
 from fdf_ops_text.kernels.hashing import appended, mixed, without_last
+from fdf_ops_text.kernels.hashtable import slot_of
 
 HAS_LETTER = 1
 """A character of the word is a letter."""
@@ -84,6 +85,20 @@ def describe(data, start, end, classes):
     return value, chars, flags_of(first, some, every, chars)
 
 
+@inline
+def room_for_words(rows, most):
+    """Return the arrays that kernels which find words fill: two per row, then five with room for so many words."""
+    return (
+        np.empty(rows, np.int64),
+        np.empty(rows, np.int64),
+        np.empty(most, np.int32),
+        np.empty(most, np.int32),
+        np.empty(most, np.int32),
+        np.empty(most, np.uint8),
+        np.empty(most, np.uint64),
+    )
+
+
 @kernel
 def whitespace_words(data, starts, ends, classes):
     """Find the maximal runs of characters that are not whitespace.
@@ -94,13 +109,7 @@ def whitespace_words(data, starts, ends, classes):
     most = 0
     for row in range(rows):
         most += (ends[row] - starts[row]) // 2 + 1
-    at_byte = np.empty(most, np.int32)
-    n_bytes = np.empty(most, np.int32)
-    n_chars = np.empty(most, np.int32)
-    flags = np.empty(most, np.uint8)
-    hashes = np.empty(most, np.uint64)
-    first = np.empty(rows, np.int64)
-    last = np.empty(rows, np.int64)
+    first, last, at_byte, n_bytes, n_chars, flags, hashes = room_for_words(rows, most)
     word = 0
     for row in range(rows):
         first[row] = word
@@ -151,16 +160,6 @@ def whitespace_words(data, starts, ends, classes):
             word += 1
         last[row] = word
     return first, last, at_byte[:word], n_bytes[:word], n_chars[:word], flags[:word], hashes[:word]
-
-
-@inline
-def slot_of(keys, key):
-    """Return where a key stands in an open table, or the empty slot where it would be put."""
-    mask = np.uint64(len(keys) - 1)
-    slot = key & mask
-    while keys[slot] != np.uint64(0) and keys[slot] != key:
-        slot = (slot + np.uint64(1)) & mask
-    return slot
 
 
 @inline
@@ -237,13 +236,7 @@ def cut_chunks(
             total += piece_count[entry]
         else:
             total += -entry
-    to_byte = np.empty(total, np.int32)
-    to_n_bytes = np.empty(total, np.int32)
-    to_n_chars = np.empty(total, np.int32)
-    to_flags = np.empty(total, np.uint8)
-    to_hashes = np.empty(total, np.uint64)
-    to_first = np.empty(len(first), np.int64)
-    to_last = np.empty(len(first), np.int64)
+    to_first, to_last, to_byte, to_n_bytes, to_n_chars, to_flags, to_hashes = room_for_words(len(first), total)
     word = 0
     for row in range(len(first)):
         to_first[row] = word
