@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pyarrow as pa
 import pytest
 from references import datatrove
@@ -16,13 +14,11 @@ from fdf_ops_text.gopher_quality import GopherQualityFilter
 from fdf_ops_text.gopher_repetition import GopherRepetitionFilter
 from fdf_ops_text.remove_lines import RemoveLines
 
-SECONDS = 20
-"""Far more than any of them takes (most take a tenth of a second), far less than a quadratic algorithm."""
 _LINE = "Wörter and words of 1,234 kinds: it's the (first) of many… 日本語 x@y.zz! "
 
 
 def judged(text, tokenizer):
-    """Return each filter's decision and the rewritten text; fail where it takes too long."""
+    """Return each filter's decision and the rewritten text. A quadratic algorithm runs into the test's time limit."""
     operators = {
         "quality": GopherQualityFilter(tokenizer=tokenizer),
         "repetition": GopherRepetitionFilter(tokenizer=tokenizer),
@@ -31,14 +27,12 @@ def judged(text, tokenizer):
     }
     batch = pa.record_batch({"text": [text]})
     told = {}
-    begin = time.perf_counter()
     with sharing():
         for name, operator in operators.items():
             verdict = operator.verdict(batch)
             told[name] = verdict.reasons[verdict.codes[0] - 1] if verdict.codes[0] else "keep"
         told["rewritten"] = RemoveLines().refine(batch)["text"].to_pylist()[0]
         words = words_of(batch["text"], tokenizer).of_row(0)
-    assert time.perf_counter() - begin < SECONDS
     return told, words
 
 
@@ -64,6 +58,10 @@ def plainly(text, words, sentences):
         ("a " * 1_000_000, "datatrove"),
         ("." * 5_000_000, "whitespace"),
         ("." * 1_000_000, "datatrove"),
+        # spaCy joins some of these pairs to exceptions, and itself takes hours for such a run.
+        ("'" * 1_000_000, "datatrove"),
+        ("\u2019" * 1_000_000, "datatrove"),
+        ("):" * 500_000, "datatrove"),
         (" " * 5_000_000, "datatrove"),
         ("\n" * 2_000_000, "datatrove"),
         ("\x00" * 5_000_000, "whitespace"),
@@ -72,7 +70,7 @@ def plainly(text, words, sentences):
     ],
     ids=lambda value: value if value in ("whitespace", "datatrove") else f"{value[:3]!r}x{len(value)}",
 )
-def test_large_text_is_judged_quickly_and_as_plain_python_does(text, tokenizer):
+def test_large_text_is_judged_as_plain_python_does(text, tokenizer):
     told, words = judged(text, tokenizer)
     if tokenizer == "whitespace":
         assert words == text.split()

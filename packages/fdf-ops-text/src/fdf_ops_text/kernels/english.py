@@ -48,7 +48,7 @@ JOINED = -2
 MOST_LABEL = 64
 MOST_TOP_LEVEL = 63
 PAIR_JOINED = -10
-"""Less by the number of words: two of them were joined here."""
+"""Less by the number of words: some of them were joined here."""
 NO_EXCEPTION = -1
 
 STOP, PLUS, DOLLAR, COLON, SLASH, AT, DASH = 0x2E, 0x2B, 0x24, 0x3A, 0x2F, 0x40, 0x2D
@@ -329,8 +329,10 @@ def cut(data, start, end, classes, rules, pieces, to):
         pieces[front] = pieces[i]
         front += 1
     count = front - to
-    # spaCy looks for exceptions once more, among the words.
-    at, joined, left = start, NO_EXCEPTION, 0
+    # spaCy looks for exceptions once more, among the words, and joins those that it finds. Of such that overlap the
+    # longest one counts, then the first; one that was passed over still keeps others from its words (tokenizer.pyx,
+    # `_filter_special_spans`). Pairs of characters are joined here: one is, unless another pair begins just before it.
+    at, before, joined, pairs_from = start, -2, 0, -1
     for i in range(to, front):
         stop = at + pieces[i]
         for j in range(i + 1, front):
@@ -338,18 +340,39 @@ def cut(data, start, end, classes, rules, pieces, to):
             if stop - at > longest:
                 break
             exception = find(data, at, stop, keys, values, longest)
-            if exception != NO_EXCEPTION and exception & 1:
-                # Two characters that are one word, and no other exception in reach: there is one way to join them.
-                if joined != NO_EXCEPTION or stop - at != 2 or piece_count[exception >> 1] != 1:
-                    return JOINED
-                joined, left = exception, i
-        at += pieces[i]
-    if joined == NO_EXCEPTION:
+            if exception == NO_EXCEPTION or not exception & 1:
+                continue
+            one_by_one = j == i + 1 and decode(data, at)[1] == pieces[i]
+            one_by_one = one_by_one and decode(data, at + pieces[i])[1] == pieces[j]
+            if not one_by_one or piece_count[exception >> 1] != 1:
+                return JOINED
+            if before != i - 1:
+                joined += 1
+                pairs_from = i
+            before = i
+        size = pieces[i]
+        if before == i and pairs_from == i:
+            # Negative: together with the next.
+            pieces[i] = -size
+        at += size
+    if joined == 0:
         return count
-    pieces[left] = 2
-    for i in range(left + 1, front - 1):
-        pieces[i] = pieces[i + 1]
-    return PAIR_JOINED - (count - 1)
+    together(pieces, to, front)
+    return PAIR_JOINED - (count - joined)
+
+
+@subroutine
+def together(pieces, to, front):
+    """Join each word whose length is negative with the next one."""
+    i, put = to, to
+    while i < front:
+        size = pieces[i]
+        if size < 0:
+            i += 1
+            size = pieces[i] - size
+        pieces[put] = size
+        put += 1
+        i += 1
 
 
 @subroutine
@@ -379,7 +402,7 @@ def split_at_infixes(data, start, end, classes, pieces, front):
 def cut_new(data, at_byte, n_bytes, classes, rules, pieces, to):
     """Cut chunks one after the other.
 
-    Returns how many words each has (or UNKNOWN, JOINED), whether two of them were joined, and where to write on.
+    Returns how many words each has (or UNKNOWN, JOINED), whether some of them were joined, and where to write on.
     """
     counts = np.empty(len(at_byte), np.int32)
     joined = np.zeros(len(at_byte), np.bool_)
