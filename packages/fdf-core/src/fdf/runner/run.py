@@ -77,9 +77,13 @@ def load_recipe(recipe: RecipeLike, *, sets: Sequence[str] = (), run_id: str | N
 
 
 def load_run(
-    recipe: RecipeLike, *, sets: Sequence[str] = (), run_id: str | None = None, limit: int | None = None,
+    recipe: RecipeLike,
+    *,
+    sets: Sequence[str] = (),
+    run_id: str | None = None,
+    limit: int | None = None,
     fresh: bool = False,
-) -> Recipe:  # fmt: skip
+) -> Recipe:
     """Return a checked recipe under the id of the run that is asked for. Raises RecipeError.
 
     Without an id of its own a trial of the first `limit` rows is another run than that of all rows, so that what FDF
