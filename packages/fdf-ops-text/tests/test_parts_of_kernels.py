@@ -13,8 +13,9 @@ from references.odd_texts import CHUNKS, MARKS, OTHERS, WORDS
 
 from fdf_ops_text.analysis.english import native_rules
 from fdf_ops_text.kernels import characters, hashing
+from fdf_ops_text.kernels.addresses import UNKNOWN
 from fdf_ops_text.kernels.bytes import WIDTH, copied, eight_bytes, put_eight_bytes
-from fdf_ops_text.kernels.english import JOINED, UNKNOWN, cut_new
+from fdf_ops_text.kernels.english import JOINED, cut_new
 from fdf_ops_text.kernels.hashing import BASE, INVERSE, hash_of, hashes_of, mixed_of
 from fdf_ops_text.kernels.hashtable import counted_firsts, table_size
 

@@ -17,19 +17,17 @@ import numpy as np
 import numpy.typing as npt
 
 from fdf_ops_text.characters import CODE_POINTS, kept
+from fdf_ops_text.kernels.addresses import HOST, LOWER, SCHEME
 from fdf_ops_text.kernels.compiling import digest as source_digest
 from fdf_ops_text.kernels.compiling import folder
 from fdf_ops_text.kernels.english import (
     AFTER_INNER_STOP,
     BEFORE_INNER_STOP,
     BEFORE_STOP,
-    HOST,
     HYPHEN,
     INFIX,
     LETTER,
-    LOWER,
     PREFIX,
-    SCHEME,
     SUFFIX,
     UPPER,
 )

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from fdf_ops_text.kernels.addresses import UNKNOWN, address, is_digit
 from fdf_ops_text.kernels.characters import decode, previous
-from fdf_ops_text.kernels.compiling import inline, kernel, subroutine
+from fdf_ops_text.kernels.compiling import kernel, subroutine
 from fdf_ops_text.kernels.hashing import appended, mixed
 from fdf_ops_text.kernels.hashtable import slot_of
 
@@ -32,33 +33,18 @@ UPPER = 32
 BEFORE_INNER_STOP = 64
 """A full stop between this and the next splits."""
 AFTER_INNER_STOP = 128
-HOST = 256
-"""May stand in the name of a host."""
-LOWER = 512
-"""A lower-case letter (ALPHA_LOWER), as top-level domains have."""
-SCHEME = 1024
-"""May stand in the scheme of a URL."""
 HYPHEN = 2048
 """A hyphen, a dash or a tilde."""
 
-UNKNOWN = -1
-"""Only spaCy can tell how the chunk is cut ..."""
 JOINED = -2
-"""... since it may join words to an exception."""
-MOST_LABEL = 64
-MOST_TOP_LEVEL = 63
+"""Only spaCy can tell how the chunk is cut, since it may join words to an exception."""
 PAIR_JOINED = -10
 """Less by the number of words: some of them were joined here."""
 NO_EXCEPTION = -1
 
-STOP, PLUS, DOLLAR, COLON, SLASH, AT, DASH = 0x2E, 0x2B, 0x24, 0x3A, 0x2F, 0x40, 0x2D
+STOP, PLUS, DOLLAR, COLON, SLASH, DASH = 0x2E, 0x2B, 0x24, 0x3A, 0x2F, 0x2D
 STAR, CARET, LESS, MORE, EQUAL = 0x2A, 0x5E, 0x3C, 0x3E, 0x3D
 ELLIPSIS, EM_DASH, DEGREE, RIGHT_QUOTE = 0x2026, 0x2014, 0xB0, 0x2019
-
-
-@inline
-def _digit(byte):
-    return 0x30 <= byte <= 0x39
 
 
 @subroutine
@@ -84,7 +70,7 @@ def prefix_length(data, start, end, classes):
             at += 1
         return at - start if at - start > 1 else 0
     if byte == PLUS:
-        return 0 if start + 1 < end and _digit(data[start + 1]) else 1
+        return 0 if start + 1 < end and is_digit(data[start + 1]) else 1
     # US$, C$ and A$
     if (byte == 0x43 or byte == 0x41) and start + 1 < end and data[start + 1] == DOLLAR:
         return 2
@@ -127,7 +113,7 @@ def suffix_length(data, start, end, classes, unit_keys, unit_values, longest_uni
                 ):
                     most = 1
     elif code == PLUS:
-        if last > start and _digit(data[last - 1]):
+        if last > start and is_digit(data[last - 1]):
             most = 1
     elif (code == 0x73 or code == 0x53) and last > start:
         before = previous(data, last)
@@ -137,90 +123,16 @@ def suffix_length(data, start, end, classes, unit_keys, unit_values, longest_uni
                 most = end - before
     # Units and currencies follow a digit and hold none, so only what stands after the last digit can be one.
     at = end
-    while at > start and end - at <= longest_unit and not _digit(data[at - 1]):
+    while at > start and end - at <= longest_unit and not is_digit(data[at - 1]):
         at -= 1
     if (
         at > start
         and end - at > most
-        and _digit(data[at - 1])
+        and is_digit(data[at - 1])
         and find(data, at, end, unit_keys, unit_values, longest_unit) != NO_EXCEPTION
     ):
         most = end - at
     return most
-
-
-@subroutine
-def address(data, start, end, classes):
-    """Say whether a string is a URL to spaCy: 1 if so, 0 if not, -1 where that is not decided here."""
-    stops = 0
-    for i in range(start, end):
-        if data[i] == AT:
-            return UNKNOWN
-        if data[i] == STOP:
-            stops += 1
-    if stops == 0:
-        return 0
-    found = host_and_path(data, start, end, classes)
-    if found != 0:
-        return found
-    at, chars = start, 0
-    while at < end:
-        code, size = decode(data, at)
-        if code == COLON:
-            if chars >= 2 and at + 2 < end and data[at + 1] == SLASH and data[at + 2] == SLASH:
-                return host_and_path(data, at + 3, end, classes)
-            return 0
-        if not classes[code] & SCHEME:
-            return 0
-        chars += 1
-        at += size
-    return 0
-
-
-@subroutine
-def host_and_path(data, start, end, classes):
-    """Say whether a string is a host name with a top-level domain, perhaps a port, perhaps a path."""
-    at, labels, numbers = start, 0, 0
-    while True:
-        head = at
-        chars, lower, decimal = 0, True, True
-        starts_well, ends_well = False, False
-        while at < end:
-            code, size = decode(data, at)
-            kind = classes[code]
-            if not (kind & HOST or code == DASH or code == 0x5F):
-                break
-            ends_well = kind & HOST != 0
-            if at == head:
-                starts_well = ends_well
-            lower = lower and kind & LOWER != 0
-            decimal = decimal and _digit(code)
-            chars += 1
-            at += size
-        if decimal and chars > 0:
-            numbers += 1
-            if numbers == 4 and labels == 3:
-                return UNKNOWN  # an IP address
-        if at < end and data[at] == STOP and starts_well and ends_well and chars <= MOST_LABEL:
-            labels += 1
-            at += 1
-            continue
-        if labels == 0 or not lower or chars < 2 or chars > MOST_TOP_LEVEL:
-            return 0
-        break
-    if at < end and data[at] == COLON:
-        at += 1
-        digits = 0
-        while at < end and _digit(data[at]):
-            digits += 1
-            at += 1
-        if at < end and data[at] >= 0x80:
-            return UNKNOWN  # digits of other scripts count, too
-        if digits < 2 or digits > 5:
-            return 0
-    if at == end or data[at] == SLASH or data[at] == 0x3F or data[at] == 0x23:
-        return 1
-    return 0
 
 
 @subroutine
@@ -241,8 +153,8 @@ def infix_length(data, start, at, end, classes):
     following, _ = decode(data, after)
     if (
         (code == PLUS or code == DASH or code == STAR or code == CARET)
-        and _digit(before)
-        and (_digit(following) or following == DASH)
+        and is_digit(before)
+        and (is_digit(following) or following == DASH)
     ):
         return 1
     if code == STOP:
@@ -250,7 +162,7 @@ def infix_length(data, start, at, end, classes):
     letter = classes[before] & LETTER != 0
     if code == 0x2C:
         return 1 if letter and classes[following] & LETTER else 0
-    if not (letter or _digit(before)):
+    if not (letter or is_digit(before)):
         return 0
     if code == COLON or code == LESS or code == MORE or code == EQUAL or code == SLASH:
         return 1 if classes[following] & LETTER else 0
