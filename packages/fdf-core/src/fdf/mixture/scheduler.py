@@ -1,9 +1,9 @@
 """Decides which leaf delivers next: eligible earliest deadline first, in integers.
 
 Eligible is a leaf behind its target, or at it while it rises; of these the one goes whose next document has the
-earliest deadline, the smallest position at which its target covers the document; ties go to the lower index. At every prefix
-each leaf is less than one document from its target (WF2Q, Bennett and Zhang 1996, section 3, for documents of any
-length; the proof for integer deadlines is in docs/mixtures.md).
+earliest deadline, the smallest position at which its target covers the document; ties go to the lower index. At every
+prefix each leaf is less than one document from its target (WF2Q, Bennett and Zhang 1996, section 3, for documents of
+any length; the proof for integer deadlines is in docs/mixtures.md).
 """
 
 from __future__ import annotations
@@ -153,6 +153,11 @@ class Scheduler:
     def done(self) -> bool:
         """Say whether nothing more is delivered."""
         return self.position.done
+
+    def settle(self) -> None:
+        """Note how far each leaf is from its target where the schedule was left off."""
+        if not self.position.done:
+            self._note_all()
 
     def draw(self, most: int) -> Mixed:
         """Return up to `most` decisions; fewer only where the mixture ends."""
