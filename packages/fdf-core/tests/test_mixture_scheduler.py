@@ -151,7 +151,9 @@ def test_at_every_prefix_each_source_is_within_one_document_of_its_target(case, 
         units += size
         for i in range(count):
             grown = integral(mixture.curve, mixture.tree, live, i, start, units, mixture.on_exhausted, mixture.fallback)
-            assert grown is not None
+            if grown is None:  # The document crossed the point from which on nothing has weight.
+                assert scheduler.done or scheduler.targets.stop < units
+                continue
             away = abs(delivered[i] - base[i] - grown)
             assert away < max(scheduler.position.largest) <= largest
             worst[i] = max(worst[i], away)
@@ -160,7 +162,7 @@ def test_at_every_prefix_each_source_is_within_one_document_of_its_target(case, 
                 live.discard(int(event.name[1:]))
                 start, base = units, list(delivered)
     assert scheduler.position.delivered == delivered
-    if scheduler.done:
+    if scheduler.done and scheduler.targets.stop is None:
         assert scheduler.position.deviation == worst
     for event in scheduler.events:
         assert event.at <= units

@@ -358,8 +358,12 @@ class Scheduler:
         if not stretches:
             here.done = True
             nothing = [Fraction(0)] * len(here.live)
-            stretches = [Stretch(here.restarted_at, here.restarted_at, nothing, nothing)]
-        return Targets(stretches, start=here.restarted_at, delivered=here.restarted_with)
+            stretches = [Stretch(here.restarted_at, None, nothing, nothing)]
+        last, stop = stretches[-1], stretches[-1].stop
+        if stop is not None:
+            # The document that crosses the end is measured against the shares that held until there.
+            stretches.append(Stretch(stop, None, last.last, last.last))
+        return Targets(stretches, start=here.restarted_at, delivered=here.restarted_with, stop=stop)
 
     def _stretches(self, start: int) -> Iterator[Stretch]:
         """Yield the shares of the live leaves from a position on, as far as one of them has weight."""

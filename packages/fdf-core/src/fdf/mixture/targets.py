@@ -72,8 +72,12 @@ class _Polynomials:
 class Targets:
     """The targets of all leaves from `start` on, where `delivered` units of each had gone out."""
 
-    def __init__(self, stretches: Iterable[Stretch], *, start: int, delivered: Sequence[int]) -> None:
+    def __init__(
+        self, stretches: Iterable[Stretch], *, start: int, delivered: Sequence[int], stop: int | None = None
+    ) -> None:
         self.start = start
+        self.stop = stop
+        """Where the mixture ends, because no live leaf has weight from there on; None: nowhere."""
         self.delivered = tuple(delivered)
         self.pieces: list[_Polynomials] = []
         base, scale = list(delivered), 1
@@ -84,12 +88,6 @@ class Targets:
                 base = [piece.value(i, piece.length) for i in range(len(base))]
                 scale = piece.scale
         self._current = 0
-
-    @property
-    def stop(self) -> int | None:
-        """Where the targets end, because no live leaf has weight from there on; None: nowhere."""
-        last = self.pieces[-1]
-        return None if last.length is None else last.start + last.length
 
     def advance(self, units: int) -> None:
         """Forget the pieces that end at or before a position: what comes is asked about positions from there on."""
