@@ -72,6 +72,19 @@ class Leaf:
             yield part
         known.save(parts)
 
+    def known(self, piece: Slice) -> list[Measured] | None:
+        """Return a shard's records where they were measured before; None where they were not."""
+        return _Sidecar(self, piece).load()
+
+    def sample(self, piece: Slice, rows: int) -> tuple[Measured, bool]:
+        """Return at least so many first records of a shard, and whether they are all; nothing is remembered."""
+        parts: list[Measured] = []
+        for part in self._read(piece):
+            parts.append(part)
+            if sum(map(len, parts)) >= rows:
+                return joined(parts), False
+        return joined(parts), True
+
     def total(self) -> int:
         """Return what all records weigh; measures every shard."""
         return sum(int(part.sizes.sum()) for piece in self.pieces() for part in self.measured(piece))

@@ -36,6 +36,7 @@ class MixtureRun:
     limit: int | None = None
     scheduler: Scheduler | None = None
     _planned: dict[str, list[int]] = field(default_factory=dict)
+    _ranges: Ranges | None = None
 
     def tasks(self, job: StageJob) -> Iterator[Task]:
         """Yield the ranges of the schedule as tasks, in its order."""
@@ -43,7 +44,8 @@ class MixtureRun:
         leaves = self.plan.leaves
         with Documents(leaves, seed=self.plan.settings.seed) as documents:
             self.scheduler = Scheduler(self._law(leaves), documents)
-            for cut in Ranges(self.scheduler, documents, limit=self.limit):
+            self._ranges = Ranges(self.scheduler, documents, limit=self.limit)
+            for cut in self._ranges:
                 self._count(cut, leaves)
                 yield as_task(cut, job.source_name, ref, resources)
 
@@ -84,6 +86,7 @@ class MixtureRun:
             "max_abs_deviation": str(worst),
             "bound": bound,
             "events": [e.to_json() for e in self.scheduler.events],
+            "track": self._ranges.track.to_json() if self._ranges else [],
             "resolved": dict(self.plan.resolved or {}),
         }
         if bound and worst >= bound:
