@@ -63,7 +63,7 @@ def plan_mix(ctx: click.Context, *, recipe: str, sets: tuple[str, ...], as_json:
 
 
 def _foreseen(loaded: Recipe) -> tuple[PlannedMixture, Outlook]:
-    from fdf.errors import PlanError, Problem
+    from fdf.errors import FdfError, PlanError, Problem
     from fdf.mixture.holdings import holdings_of
     from fdf.mixture.outlook import foresee
     from fdf.plan.mixing import plan_mixture
@@ -77,7 +77,10 @@ def _foreseen(loaded: Recipe) -> tuple[PlannedMixture, Outlook]:
         )
     what = f"the mixture of `{loaded.name}`"
     with given_up(what), told_as_failure(what, root=loaded.run_id):
-        made = plan_mixture(loaded.input, seed=loaded.seed, pinned=None)
+        try:
+            made = plan_mixture(loaded.input, seed=loaded.seed, pinned=None)
+        except FdfError as error:
+            raise error.placed(loaded.input.places, otherwise="datasets") from error
         holdings = holdings_of(made.leaves)
         sizes = {leaf.name: h.units or 0 for leaf, h in zip(made.leaves, holdings, strict=True)}
         return made, foresee(made.settings.law(sizes), holdings)

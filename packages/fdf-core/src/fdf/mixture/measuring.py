@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from fdf.errors import BadFile, PlanError
+from fdf.errors import BadFile, StageFailed
 from fdf.fingerprint import digest
 from fdf.mixture.order import WINDOW
 from fdf.mixture.sizes import Measure, Sizes
@@ -72,6 +72,18 @@ class Leaf:
             yield part
         known.save(parts)
 
+    def records(self) -> int:
+        """Return how many records there are, those that cannot be read included; measures what may end early."""
+        if self.source.on_bad_file == "skip":
+            return sum(len(part) for piece in self.pieces() for part in self.measured(piece))
+        count = 0
+        for piece in self.pieces():
+            try:
+                count += retrying(partial(self.source.count_rows, piece, at_most=1 << 62), what=piece.file.uri)
+            except BadFile as error:
+                raise error.of(piece.file.uri) from error
+        return count
+
     def known(self, piece: Slice) -> list[Measured] | None:
         """Return a shard's records where they were measured before; None where they were not."""
         return _Sidecar(self, piece).load()
@@ -107,8 +119,9 @@ class Leaf:
                 order = np.argsort(positions, kind="stable")
                 positions, sizes = positions[order], sizes[order]
             if len(sizes) and sizes.min() < 0:
-                raise PlanError(
-                    f"a row of `{self.name}` ({piece.file.uri}) has a negative number of {self.measure.unit}",
+                where = f"{piece.file.uri}, at {positions[int(sizes.argmin())]}"
+                raise StageFailed(
+                    f"a row of `{self.name}` has a negative number of {self.measure.unit}: {where}",
                     help=f"check the column `{self.measure.columns[0]}`, or leave it out with `columns:`",
                 )
             yield Measured(positions, sizes, int(row_bytes(rows).sum()) if old else 0)

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fdf.errors import Place
 from fdf.operator import KINDS, Operator, Resources
 from fdf.recipe import lookup, parameters
 from fdf.recipe.conditions import check_condition, parse_gate
@@ -59,7 +60,7 @@ class Builder:
                 kind = given["type"]
                 self.document.add((*steps, "type"), "FDF241", f"no installed package reads `{kind}` sources")
             return None
-        places = {key: place for key in given if (place := self.document.place((*steps, key), of="key")) is not None}
+        places = self._places(given, steps)
         place = self.document.place(steps, of="key")
         return SourceUse(name=given.get("name", "input"), source=source, place=place, places=places)
 
@@ -292,6 +293,9 @@ class Builder:
                     self.document.add(at, "FDF113", f"the {what}: {finding.message}", hint=finding.hint)
         return made
 
+    def _places(self, given: dict[str, Any], steps: Steps) -> dict[str, Place]:
+        return {key: place for key in given if (place := self.document.place((*steps, key), of="key")) is not None}
+
     def _mixture(self, given: dict[str, Any], steps: Steps) -> MixtureUse | None:
         listed = given.get("datasets")
         datasets = []
@@ -326,6 +330,7 @@ class Builder:
             datasets=tuple(datasets),
             settings={k: v for k, v in given.items() if k not in ("type", "name", "datasets")},
             place=self.document.place(steps, of="key"),
+            places=self._places(given, steps),
         )
 
 

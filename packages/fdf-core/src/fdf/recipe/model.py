@@ -87,6 +87,8 @@ class MixtureUse:
     datasets: tuple[DatasetUse, ...]
     settings: dict[str, Any]
     place: Place | None = None
+    places: Mapping[str, Place] = field(default_factory=dict, compare=False)
+    """Where each of its keys stands."""
 
 
 @dataclass(frozen=True, kw_only=True)

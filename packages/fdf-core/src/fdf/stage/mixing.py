@@ -15,7 +15,7 @@ import numpy as np
 
 from fdf.errors import StageFailed
 from fdf.fingerprint import sha256_hex
-from fdf.mixture.documents import Documents
+from fdf.mixture.documents import Documents, first_position
 from fdf.mixture.measuring import Leaf
 from fdf.mixture.ranges import Cut, Ranges
 from fdf.mixture.scheduler import Mix, Scheduler
@@ -43,7 +43,8 @@ class MixtureRun:
         ref, resources = StageRef.of(job), resources_of(job)
         leaves = self.plan.leaves
         with Documents(leaves, seed=self.plan.settings.seed) as documents:
-            self.scheduler = Scheduler(self._law(leaves), documents)
+            mix = self._law(leaves)
+            self.scheduler = Scheduler(mix, documents, first_position(mix, leaves))
             self._ranges = Ranges(self.scheduler, documents, limit=self.limit)
             for cut in self._ranges:
                 self._count(cut, leaves)
