@@ -44,7 +44,7 @@ def plan_mix(ctx: click.Context, *, recipe: str, sets: tuple[str, ...], as_json:
     if as_json:
         settings = made.settings
         head = {"name": loaded.name, "unit": settings.unit, "total": settings.total, "plan_hash": made.plan_hash}
-        sizes = {leaf.name: leaf.measure.describe() for leaf in made.leaves}
+        sizes = {leaf.name: leaf.describe() for leaf in made.leaves}
         echo_json({**head, **to_json(outlook), "sizes": sizes, "notes": list(made.notes)})
     else:
         show(*_plan_lines(loaded.name, made, outlook))

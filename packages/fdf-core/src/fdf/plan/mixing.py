@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from fdf.errors import FdfError, PlanError, Problem
 from fdf.fingerprint import digest
+from fdf.mixture.blocks import check_blocks
 from fdf.mixture.measuring import Leaf
 from fdf.mixture.settings import Settings, check_feasible, read_settings
 from fdf.mixture.sizes import choose_measure
@@ -87,10 +88,13 @@ def plan_mixture(use: MixtureUse, *, seed: int, pinned: Mapping[str, Any] | None
     for (dataset, source, _, _), (name, pairs, columns) in zip(opened, named, strict=True):
         try:
             measure = choose_measure(settings.unit, columns, tokenizer=settings.tokenizer, name=name)
+            if settings.granularity == "block":
+                check_blocks(source, measure, columns, name=name)
         except FdfError as error:
             raise _placed(error, dataset) from error
         own = pa.schema([schema.field(new) for new, _ in pairs])
-        leaves.append(Leaf(name=name, source=source, measure=measure, renames=pairs, schema=own))
+        blocks = settings.granularity == "block"
+        leaves.append(Leaf(name=name, source=source, measure=measure, renames=pairs, schema=own, by_blocks=blocks))
     identity = {
         "format": MIXTURE_FORMAT,
         "settings": settings.identity(),

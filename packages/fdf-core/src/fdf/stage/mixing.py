@@ -15,6 +15,7 @@ import numpy as np
 
 from fdf.errors import StageFailed
 from fdf.fingerprint import sha256_hex
+from fdf.mixture.blocks import Blocks, RowsOfBlocks
 from fdf.mixture.documents import Documents, first_position
 from fdf.mixture.measuring import Leaf
 from fdf.mixture.ranges import Cut, Ranges
@@ -44,8 +45,10 @@ class MixtureRun:
         leaves = self.plan.leaves
         with Documents(leaves, seed=self.plan.settings.seed) as documents:
             mix = self._law(leaves)
-            self.scheduler = Scheduler(mix, documents, first_position(mix, leaves))
-            self._ranges = Ranges(self.scheduler, documents, limit=self.limit)
+            blocks = Blocks(documents) if self.plan.settings.granularity == "block" else None
+            self.scheduler = Scheduler(mix, blocks or documents, first_position(mix, leaves))
+            rows = RowsOfBlocks(self.scheduler, blocks) if blocks else None
+            self._ranges = Ranges(self.scheduler, documents, rows, limit=self.limit)
             for cut in self._ranges:
                 self._count(cut, leaves)
                 yield as_task(cut, job.source_name, ref, resources)
@@ -55,7 +58,8 @@ class MixtureRun:
         assert self.scheduler is not None
         here = self.scheduler.position
         self.scheduler.settle()
-        drift = _drift(receipts)
+        # The schedule goes by what footers say, whatever the rows of a block weigh.
+        drift = 0 if self.plan.settings.granularity == "block" else _drift(receipts)
         final = by_source(receipts)
         bound = max(here.largest, default=0)
         leaves = []
@@ -74,11 +78,12 @@ class MixtureRun:
                     "epochs": _epochs(here.epoch[number], here.in_epoch[number], here.lengths[number]),
                     "max_abs_deviation": str(deviation),
                     "final": final.get(leaf.name, {"rows": 0, "units": 0}),
-                    "sizes": leaf.measure.describe(),
+                    "sizes": leaf.describe(),
                 }
             )
         report = {
             "unit": self.plan.settings.unit,
+            "granularity": self.plan.settings.granularity,
             "plan_hash": self.plan.plan_hash,
             "seed": self.plan.settings.seed,
             "total": self.plan.settings.total,
