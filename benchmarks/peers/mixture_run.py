@@ -56,8 +56,11 @@ def litdata(sources: list[Path], weights: list[float]) -> Drawn:
     return ((row["source"], row["size"], row["text"]) for row in mixed)
 
 
-def fdf(sources: list[Path], weights: list[float], *, unit: str) -> Drawn:
-    """Draw FDF's schedule and read its ranges, as a worker does, but write nothing."""
+def fdf(sources: list[Path], weights: list[float], *, unit: str, rows: int) -> Drawn:
+    """Draw FDF's schedule and read its ranges, as a worker does, but write nothing.
+
+    A range holds up to 65,536 rows, so it is told how many are wanted: no others are decided or read.
+    """
     from fdf.plan.compile import compile_plan
     from fdf.runner.run import load_run
     from fdf.stage.mixing import MixtureRun
@@ -74,7 +77,7 @@ def fdf(sources: list[Path], weights: list[float], *, unit: str) -> Drawn:
     }
     (stage,) = compile_plan(load_run(recipe)).stages
     assert stage.mixture is not None
-    for task in MixtureRun(stage.mixture).tasks(stage.job):
+    for task in MixtureRun(stage.mixture, limit=rows).tasks(stage.job):
         for parcel in open_task(task, stage.job).parcels:
             data = parcel.rows.data
             columns = [data.column(name).to_pylist() for name in ("source", "size", "text")]
@@ -89,9 +92,10 @@ def main(name: str, case: str, rows: str, out: str, *given: str) -> None:
     for module in MODULES[name.partition("_")[0]]:
         importlib.import_module(module)
     started = time.process_time()
-    drawn = (
-        fdf(sources, weights, unit=name.removeprefix("fdf_")) if name not in tools else tools[name](sources, weights)
-    )
+    if name in tools:
+        drawn = tools[name](sources, weights)
+    else:
+        drawn = fdf(sources, weights, unit=name.removeprefix("fdf_"), rows=int(rows))
     came, sizes = array.array("q"), array.array("q")
     characters = 0
     for source, size, text in islice(drawn, int(rows)):
