@@ -8,12 +8,13 @@ to bad rows: the stage engine does.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import pyarrow as pa
 
+from fdf.errors import PlanError
 from fdf.fingerprint import sha256_hex
 
 
@@ -91,7 +92,11 @@ class SourceBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class Source(ABC):
-    """A frozen dataclass whose fields are its options, like an operator."""
+    """A frozen dataclass whose fields are its options, like an operator.
+
+    Most sources are indexed: their files can be listed, counted and cut, and workers read slices on their own. One that
+    is not (`indexed` is False) has neither splits nor slices, only `stream`.
+    """
 
     type: ClassVar[str]
     version: ClassVar[str] = "1"
@@ -110,6 +115,20 @@ class Source(ABC):
         the files are nor how failures are handled."""
         raise NotImplementedError
 
+    @property
+    def indexed(self) -> bool:
+        """Say whether the input can be listed and cut into slices; otherwise it can only be streamed in order."""
+        return True
+
+    def pins(self) -> Mapping[str, Any]:
+        """Return as JSON values what was resolved to read this input and must stay until the run is finished, such as
+        the commit behind a branch; resolves it where nobody has yet. It is told in the manifest."""
+        return {}
+
+    def pinned(self, pins: Mapping[str, Any]) -> Self:
+        """Return the source as an unfinished run resolved it: `pins` are what `pins()` returned then."""
+        return self
+
     @abstractmethod
     def splits(self) -> Iterator[Split]:
         """Yield the splits in input order: by URI, then by range. Raises PlanError where nothing is there."""
@@ -122,6 +141,14 @@ class Source(ABC):
     def read(self, piece: Slice, *, schema: pa.Schema) -> Iterator[SourceBatch]:
         """Read one slice: exactly these columns (physical names) in these types. A column that the file lacks is null;
         a value that does not fit makes its row a `Reject`. Raises BadFile naming the file."""
+
+    def stream(self, *, schema: pa.Schema, start: int) -> Iterator[SourceBatch]:
+        """Yield the records from number `start` on (counted from 0), in a fixed order; positions are record numbers.
+
+        For sources that are not indexed. Whoever goes on with a later `start` gets the same rows under the same
+        numbers. Columns and rejects are as for `read`. Raises TransientError for a fault that may pass, else BadFile.
+        """
+        raise PlanError(f"a `{self.type}` source is read by its files, not as a stream", help="use splits() and read()")
 
     def count_rows(self, piece: Slice, *, at_most: int) -> int:
         """Return how many records the slice has, rejects included; stops counting at `at_most`."""
