@@ -17,6 +17,7 @@ from fdf.storage.uri import redacted
 CREDENTIALS_HELP = (
     "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, for an account that may {what} there"
 )
+HUB_HELP = "set HF_TOKEN to a token of an account that may read it, or check the name of the repository"
 _NO_CREDENTIALS = frozenset({"NoCredentialsError", "PartialCredentialsError"})
 _REFUSED = frozenset({"ExpiredToken", "InvalidToken", "TokenRefreshRequired"})
 

@@ -48,11 +48,14 @@ _NAMES = {
     "FSTimeoutError",
     "HTTPClientError",
     "IncompleteRead",
+    "NetworkError",
     "ProxyConnectionError",
     "ReadTimeoutError",
+    "RemoteProtocolError",
     "ResponseParserError",
     "ServerDisconnectedError",
     "ServerTimeoutError",
+    "TimeoutException",
 }
 
 
@@ -73,9 +76,10 @@ def http_status(error: BaseException) -> int | None:
         if isinstance(response, dict):
             status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
             return int(status) if status is not None else None
-        status = getattr(step, "status", None) or getattr(step, "status_code", None)
-        if isinstance(status, int):
-            return status
+        for holder in (step, response):
+            status = getattr(holder, "status", None) or getattr(holder, "status_code", None)
+            if isinstance(status, int):
+                return status
     return None
 
 
