@@ -176,7 +176,7 @@ def test_a_number_that_json_cannot_hold_is_refused(number):
         ({"input": {"type": "parquet"}}, "FDF111", "input.path"),
         ({"input": {"type": "parquet", "path": 3}}, "FDF113", "input.path"),
         ({"input": {"type": "parquets", "path": "x"}}, "FDF240", "input.type"),
-        ({"input": {"type": "huggingface", "path": "a/b"}}, "FDF241", "input.type"),
+        ({"input": {"type": "huggingface", "path": "a/b", "streaming": "yes"}}, "FDF113", "input.streaming"),
         ({"output": {"type": "parquet", "path": "x", "shard_size": "huge"}}, "FDF113", "output.shard_size"),
         ({"output": {"type": "parquet", "path": "x", "mode": "append"}}, "FDF113", "output.mode"),
         ({"output": {"type": "parket", "path": "x"}}, "FDF250", "output.type"),

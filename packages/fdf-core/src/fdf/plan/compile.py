@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib import metadata
 from itertools import permutations
 from pathlib import Path
@@ -156,6 +157,7 @@ class _Builder:
         physical: pa.Schema | None = None
         if upstream is None:
             with _told_at(self.origin):
+                self._settle_source()
                 physical, fingerprint = self._pinned_physical(root, group_bytes, common)
                 naming = resolve_columns(physical, self.origin.source.columns)
             pairs = list(naming.pairs)
@@ -222,6 +224,26 @@ class _Builder:
             )
         )
 
+    def _pins(self) -> dict[str, Any]:
+        """Return what an unfinished run of this recipe pinned."""
+        pins = self.run_dir / "pins.json"
+        pinned = _object(pins.read_bytes()) if pins.exists() else {}
+        return pinned if pinned.get("config_hash") == self.recipe.config_hash else {}
+
+    def _settle_source(self) -> None:
+        """Take the source as an unfinished run resolved it. Raises PlanError for one that cannot be cut into splits."""
+        source = self.origin.source.pinned(self._pins().get("source") or {})
+        if not source.indexed:
+            raise PlanError(
+                Problem(
+                    code="FDF334",
+                    message=f"the `{source.type}` input can only be streamed in order, and has no files to share out",
+                    about="streaming",
+                    help="leave `streaming` out: the input is then prepared on disk first",
+                )
+            )
+        self.origin = replace(self.origin, source=source)
+
     def _pinned_physical(self, root: str, group_bytes: int | None, common: dict[str, Any]) -> tuple[pa.Schema, str]:
         """Return the columns of the source's files, as fixed before the first split, and the fingerprint they give.
 
@@ -242,9 +264,7 @@ class _Builder:
             }
             return digest({**common, "source": identity})
 
-        pins = self.run_dir / "pins.json"
-        pinned = _object(pins.read_bytes()) if pins.exists() else {}
-        if pinned.get("config_hash") == self.recipe.config_hash:
+        if pinned := self._pins():
             schema = decode_schema(pinned["physical_schema"])
             return schema, fingerprint(schema)
         layout = OUTPUT_LAYOUT if group_bytes else STAGE_LAYOUT

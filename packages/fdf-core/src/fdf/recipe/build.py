@@ -13,7 +13,6 @@ from fdf.operator import KINDS, Operator, Resources
 from fdf.recipe import lookup, parameters
 from fdf.recipe.conditions import check_condition, parse_gate
 from fdf.recipe.document import Document, Steps
-from fdf.recipe.grammar import KNOWN_SOURCES
 from fdf.recipe.lookup import Found
 from fdf.recipe.mixture import check_buckets, check_mixture
 from fdf.recipe.model import (
@@ -55,9 +54,6 @@ class Builder:
             return self._mixture(given, steps)
         source = self._source(given, steps)
         if source is None:
-            if self.document.sound(*steps):
-                kind = given["type"]
-                self.document.add((*steps, "type"), "FDF241", f"no installed package reads `{kind}` sources")
             return None
         places = {key: place for key in given if (place := self.document.place((*steps, key), of="key")) is not None}
         place = self.document.place(steps, of="key")
@@ -260,15 +256,10 @@ class Builder:
         return replace(default, **asked)
 
     def _source(self, given: dict[str, Any], steps: Steps) -> Any:
-        """Build a source; None for a type that is only in the grammar (its options are checked all the same)."""
+        """Build a source, or None where it cannot be."""
         kind = given["type"]
-        noted = len(self.document.problems)
         found = self.document.attempt((*steps, "type"), lambda: lookup.source(kind))
-        if len(self.document.problems) > noted:
-            return None
         if found is None:
-            found = Found(declared=KNOWN_SOURCES[kind], distribution="", version="")
-            self._made(found, given, steps, f"`{kind}` source", beside=SOURCE_KEYS)
             return None
         return self._made(found, given, steps, f"`{kind}` source", beside=SOURCE_KEYS)
 

@@ -67,11 +67,11 @@ class SourceUse:
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetUse:
-    """One dataset of a mixture. `source` is None where the grammar knows the type but no package here reads it."""
+    """One dataset of a mixture."""
 
     name: str
     type: str
-    source: Source | None
+    source: Source
     options: dict[str, Any]
     weight: float | None = None
     cap: int | None = None

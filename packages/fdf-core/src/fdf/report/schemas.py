@@ -132,6 +132,10 @@ _MANIFEST: dict[str, Schema] = {
     "input_schema": _said(
         _or_null(_object(columns=_list(_COLUMN), arrow_ipc=_TEXT)), "The pinned columns of the source's files."
     ),
+    "source": {
+        "description": "What the source was resolved to, such as a commit; null for a later stage.",
+        "type": ["object", "null"],
+    },
     "inputs": _list(_INPUT, "What was read."),
     "seconds": _map(_SECONDS, "Time spent, by operator id."),
     "retries": _COUNT,

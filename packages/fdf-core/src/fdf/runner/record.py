@@ -98,11 +98,15 @@ def _anywhere(root: str) -> str:
 
 
 def pin(plan: Plan) -> None:
-    """Keep the input's columns for as long as the run is unfinished."""
-    schema = plan.stages[0].physical_schema
-    if schema is None:
+    """Keep what the input was resolved to, and its columns, for as long as the run is unfinished."""
+    schema, source = plan.stages[0].physical_schema, plan.stages[0].job.source
+    if schema is None or source is None:
         return
-    value: dict[str, Any] = {"config_hash": plan.recipe.config_hash, "physical_schema": encode_schema(schema)}
+    value: dict[str, Any] = {
+        "config_hash": plan.recipe.config_hash,
+        "physical_schema": encode_schema(schema),
+        "source": dict(source.pins()),
+    }
     (plan.run_dir / "pins.json").write_text(json.dumps(value) + "\n")
 
 

@@ -142,6 +142,7 @@ def build(
         **deterministic,
         "gates_failed": gates_failed,
         "input_schema": encode_schema(stage.physical_schema) if stage.physical_schema is not None else None,
+        "source": dict(job.source.pins()) if job.source is not None else None,
         "inputs": [i for r in receipts for i in r.inputs],
         "seconds": seconds,
         "retries": retries,

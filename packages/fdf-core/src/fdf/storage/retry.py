@@ -58,6 +58,9 @@ _NAMES = {
     "TimeoutException",
 }
 
+_SWITCHED_OFF = {"OfflineModeIsEnabled"}
+"""A client that was told not to ask calls it an error of the connection, and waiting does not help."""
+
 
 def causes(error: BaseException) -> Iterator[BaseException]:
     """Yield an error and what it was raised from, outermost first."""
@@ -94,6 +97,8 @@ def http_code(error: BaseException) -> str:
 
 def is_transient(error: BaseException) -> bool:
     """Say whether trying again may help."""
+    if any(type(step).__name__ in _SWITCHED_OFF for step in causes(error)):
+        return False
     status = http_status(error)
     if status is not None:
         return status in (408, 425, 429) or (status >= 500 and status != 501) or http_code(error) in _CODES
