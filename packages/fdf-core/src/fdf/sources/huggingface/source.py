@@ -152,7 +152,7 @@ class HubSource(Source):
         if isinstance(where := state.get("_where"), HubOrigin):
             state["_where"] = HubOrigin(where.pin)
         if isinstance(what := state.pop("_what", None), _Found):
-            state["_known"] = dataclasses.replace(what, files=())
+            state["_brief"] = dataclasses.replace(what, files=())
         return state
 
     def _folder(self) -> Path | None:
@@ -184,7 +184,7 @@ class HubSource(Source):
 
     def _known(self) -> _Found:
         """Return what the dataset is, without its files where this is a worker's copy."""
-        known: _Found | None = self.__dict__.get("_known")
+        known: _Found | None = self.__dict__.get("_brief")
         return known or self._found()
 
     def _find(self) -> _Found:
