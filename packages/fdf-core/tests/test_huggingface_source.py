@@ -1,4 +1,4 @@
-"""The `huggingface` source against a stand-in hub: what is found, how it is read, and what is said where it cannot be."""
+"""The `huggingface` source against a stand-in hub: what is found, how it is read, what is said where it cannot be."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pytest
 from fdf.errors import MissingDependency, PlanError, TransientError
 from fdf.sources.huggingface.source import HubSource
 from fdf.sources.naming import resolve_columns
+from fdf.sources.parquet import ParquetSource
 from fdf.testing.hub import TOKEN, hub_stand_in
 from fdf.testing.sources import SourceConformance, rows_of
 
@@ -328,3 +329,16 @@ def test_without_its_client_the_source_says_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
     with pytest.raises(MissingDependency, match=r"pip install .fdf-core\[huggingface\]"):
         HubSource(path="a/b").physical_schema()
+
+
+def test_any_source_reads_files_of_the_hub_at_a_commit(hub):
+    files = {f"deep/{i}.parquet": parquet(TABLE.slice(i * 50, 50)) for i in range(4)} | {"deep/er/x.txt": "x"}
+    commit = hub.dataset("a/b").commit(files)
+    for path in ("deep", "deep/*.parquet", "**/*.parquet"):
+        source = ParquetSource(path=f"hf://datasets/a/b@{commit}/{path}")
+        assert [r["n"] for r in rows_of(source, source.physical_schema())[0].values()] == list(range(200))
+        hub.dataset("a/b").commit({"deep/0.parquet": parquet(TABLE)})
+    with pytest.raises(PlanError, match="does not exist"):
+        ParquetSource(path=f"hf://datasets/a/b@{commit}/shallow").physical_schema()
+    with pytest.raises(PlanError, match="pins no commit"):
+        ParquetSource(path="hf://datasets/a/b/deep").physical_schema()
