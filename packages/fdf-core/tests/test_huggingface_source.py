@@ -121,6 +121,24 @@ def test_streamed_files_leave_no_copy_and_only_what_is_needed_is_asked_for(hub, 
     assert not [p for p in (tmp_path / "hf-home").rglob("*") if p.is_file() and p.stat().st_size >= len(content)]
 
 
+def test_ranges_of_a_file_come_from_where_the_hub_sent_the_first(hub):
+    hub.dataset("a/b").commit({"data/train-00000-of-00001.parquet": parquet(row_group_size=20)})
+    source = HubSource(path="a/b", streaming=True)
+    schema, (split,) = source.physical_schema(), source.splits()
+    expected = [b.rows.num_rows for b in source.read(split.slices[0], schema=schema)]
+    hub.forget()
+    assert [b.rows.num_rows for b in source.read(split.slices[0], schema=schema)] == expected
+    assert len(hub.asked("^GET .*/resolve/")) == 1
+    assert len(hub.asked("^GET /objects/")) > 5
+    # An address that is too old is asked for again.
+    hub.forget()
+    batches = source.read(split.slices[0], schema=schema)
+    first = next(batches)
+    hub.fail("^GET /objects/", times=1, status=403)
+    assert [first.rows.num_rows, *(b.rows.num_rows for b in batches)] == expected
+    assert len(hub.asked("^GET .*/resolve/")) == 2
+
+
 def test_fetched_files_come_once_and_not_again_with_another_commit(hub):
     repository = hub.dataset("a/b")
     repository.commit({"data/train-00000-of-00001.parquet": parquet()})
@@ -340,5 +358,8 @@ def test_any_source_reads_files_of_the_hub_at_a_commit(hub):
         hub.dataset("a/b").commit({"deep/0.parquet": parquet(TABLE)})
     with pytest.raises(PlanError, match="does not exist"):
         ParquetSource(path=f"hf://datasets/a/b@{commit}/shallow").physical_schema()
-    with pytest.raises(PlanError, match="pins no commit"):
-        ParquetSource(path="hf://datasets/a/b/deep").physical_schema()
+    # A branch moves: what was listed of it is not believed a second time.
+    for rows in (350, 360):
+        hub.dataset("a/b").commit({"deep/1.parquet": parquet(TABLE.slice(0, rows - 300))})
+        source = ParquetSource(path="hf://datasets/a/b/deep")
+        assert sum(source.count_rows(split.slices[0], at_most=999) for split in source.splits()) == rows

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from fdf.errors import StageFailed
+from fdf.errors import StageFailed, TransientError
 from fdf.sources.base import InputFile
 from fdf.storage.retry import retrying
 
@@ -26,16 +26,19 @@ def fetched(file: InputFile) -> InputFile:
     from huggingface_hub import constants, hf_hub_download
 
     def download() -> str:
-        return str(
-            hf_hub_download(
-                match["repository"],
-                match["path"],
-                repo_type="dataset",
-                revision=match["commit"],
-                library_name="fdf",
-                tqdm_class=_silent(),
+        try:
+            return str(
+                hf_hub_download(
+                    match["repository"],
+                    match["path"],
+                    repo_type="dataset",
+                    revision=match["commit"],
+                    library_name="fdf",
+                    tqdm_class=_silent(),
+                )
             )
-        )
+        except RuntimeError as error:  # what hf_xet raises, whatever went wrong on the way
+            raise TransientError(f"{file.uri} could not be downloaded: {error}") from error
 
     try:
         path = retrying(download, what=file.uri)
