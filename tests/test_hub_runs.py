@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import signal
@@ -88,6 +89,8 @@ def test_a_dataset_of_the_hub_becomes_parquet(hub, recipe, tmp_path, runner, str
     assert manifest(tmp_path / "out")["counts"]["rows_out"] == FILES * ROWS
     table = pq.read_table(tmp_path / "out" / manifest(tmp_path / "out")["outputs"][0]["path"])
     assert {"text", "url"} <= set(table.column_names)
+    files = [hashlib.sha256(f"web\0{NAME.format(i)}".encode()).hexdigest()[:16] for i in range(FILES)]
+    assert table["__fdf__/id"].to_pylist() == [f"{file}:{row}" for file in files for row in range(ROWS)]
     whole = [r for r in hub.asked("^GET /objects/") if r.range is None]
     assert len(whole) == (0 if streaming else FILES)
     # Where nothing is copied workers ask for ranges, and none of them resolves a revision.

@@ -6,13 +6,17 @@ import gzip
 import io
 import json
 import pickle
+import sys
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from fdf.errors import MissingDependency, PlanError, TransientError
+from fdf.recipe import load
+from fdf.sources.huggingface.fetching import fetched
 from fdf.sources.huggingface.source import HubSource
 from fdf.sources.naming import resolve_columns
 from fdf.sources.parquet import ParquetSource
@@ -148,6 +152,16 @@ def test_fetched_files_come_once_and_not_again_with_another_commit(hub):
     repository.commit({"data/more.txt": "x"})
     assert len(read(HubSource(path="a/b"))) == 200
     assert [r for r in hub.asked("^GET /objects/") if r.range is None] == whole
+
+
+def test_workers_that_need_one_file_at_once_download_it_once(hub):
+    hub.dataset("a/b").commit({"train.jsonl.gz": gzip.compress(LINES.encode())})
+    (file,) = HubSource(path="a/b").files()
+    hub.slow("^GET /objects/", times=9, seconds=0.5)
+    with ThreadPoolExecutor(4) as workers:
+        local = {f.uri for f in workers.map(fetched, [file] * 4)}
+    assert len(local) == 1
+    assert len(hub.asked("^GET /objects/")) == 1
 
 
 def test_workers_look_nothing_up(hub):
@@ -292,6 +306,13 @@ def test_what_is_not_there_is_told_with_what_is(hub):
             HubSource(**{"path": "a/b", **options}).physical_schema()
 
 
+def test_a_commit_that_is_gone_is_told(hub):
+    hub.dataset("a/b").commit({"train.jsonl": LINES})
+    source = HubSource(path="a/b").pinned({"path": "a/b", "repository": "a/b", "revision": "main", "commit": "0" * 40})
+    with pytest.raises(PlanError, match=r"no revision `0{40}`(.|\n)*--fresh"):
+        source.physical_schema()
+
+
 def test_what_may_not_be_read_asks_for_a_token(hub, monkeypatch):
     for name in ("a/gated", "a/private"):
         hub.dataset(name).commit({"train.jsonl": LINES, "README.md": "# Card"})
@@ -311,7 +332,7 @@ def test_a_gate_that_closes_is_told_while_reading(hub):
     source = HubSource(path="a/b", streaming=True)
     schema, (split,) = source.physical_schema(), source.splits()
     hub.dataset("a/b").gated = True
-    with pytest.raises(MissingDependency, match="HF_TOKEN"):
+    with pytest.raises(MissingDependency, match=r"gated(.|\n)*HF_TOKEN"):
         list(source.read(split.slices[0], schema=schema))
 
 
@@ -343,8 +364,15 @@ def test_a_hub_that_is_switched_off_is_not_waited_for(hub, monkeypatch):
         HubSource(path="a/b").physical_schema()
 
 
+def test_a_recipe_is_checked_without_the_client(monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    recipe = {"name": "x", "input": {"type": "huggingface", "path": "a/b", "streaming": True}}
+    loaded = load({**recipe, "output": {"type": "parquet", "path": "out"}})
+    assert loaded.input.source == HubSource(path="a/b", streaming=True)
+
+
 def test_without_its_client_the_source_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(MissingDependency, match=r"pip install .fdf-core\[huggingface\]"):
         HubSource(path="a/b").physical_schema()
 

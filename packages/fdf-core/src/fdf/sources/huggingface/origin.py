@@ -19,6 +19,7 @@ from fdf.storage.retry import causes, http_status, retrying
 
 T = TypeVar("T")
 
+_SHA = 40
 INSTALL = 'pip install "fdf-core[huggingface]"'
 
 
@@ -70,7 +71,7 @@ class HubOrigin:
         if known is None:
             known = {}
             route = f"tree/{self.pin.commit}"
-            page, after = _page(self.pin.repository, route, {"recursive": "true", "expand": "false"})
+            page, after = _page(self.pin, route, {"recursive": "true", "expand": "false"})
             while True:
                 for entry in page:
                     if entry["type"] == "file":
@@ -81,7 +82,7 @@ class HubOrigin:
                         )
                 if after is None:
                     break
-                page, after = _page(self.pin.repository, after, {})
+                page, after = _page(self.pin, after, {})
             self.__dict__["_known"] = known
         return known
 
@@ -141,12 +142,13 @@ def resolve(repository: str, revision: str | None) -> Pin:
     return Pin(repository=str(told["id"]), revision=named, commit=str(told["sha"]))
 
 
-def _page(repository: str, route: str, params: dict[str, str]) -> tuple[list[dict[str, Any]], str | None]:
+def _page(pin: Pin, route: str, params: dict[str, str]) -> tuple[list[dict[str, Any]], str | None]:
     """Return one page of the API, and the address of the next."""
     from fdf.storage.hub import hub_get
 
-    url = route if "://" in route else f"{endpoint()}/api/datasets/{repository}/{route}"
-    answer = _asked(repository, partial(hub_get, url, params=params or None), what=f"the files of {repository}")
+    url = route if "://" in route else f"{endpoint()}/api/datasets/{pin.repository}/{route}"
+    ask = partial(hub_get, url, params=params or None)
+    answer = _asked(pin.repository, ask, what=f"the files of {pin.repository}", revision=pin.commit)
     return answer.json(), answer.links.get("next", {}).get("url")
 
 
@@ -202,6 +204,8 @@ def _no_revision(repository: str, revision: str) -> PlanError:
             message=f"the dataset `{repository}` has no revision `{revision}`",
             about="revision",
             hint=did_you_mean(revision, known),
-            help=f"it has: {', '.join(known)}; a commit is named by its sha",
+            help=f"it has: {', '.join(known)}; a commit is named by its sha"
+            if len(revision) != _SHA
+            else "the commit is gone from the repository; `fdf run --fresh` begins anew",
         )
     )
