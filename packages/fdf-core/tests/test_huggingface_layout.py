@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from fdf.errors import PlanError
 from fdf.sources.huggingface.formats import FORMATS, OTHER, format_of, of_format
@@ -150,3 +152,44 @@ def test_a_saved_dataset_names_its_files(tmp_path):
         ours(tmp_path / "two", split="test")
     state = json.loads((tmp_path / "one" / "state.json").read_text())
     assert len(state["_data_files"]) == 1
+
+
+FOLDERS = ("", "data/", "train/", "x/", "test_1/", "my dev/", "trainer/", "__x__/", ".h/", "evaluation.2/deep/")
+STEMS = (
+    "a",
+    "train",
+    "train-00000-of-00001",
+    "extra-00001-of-00002",
+    "val_2",
+    "mytest",
+    "x-eval",
+    "Training",
+    "testing",
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    paths=st.sets(
+        st.builds(
+            "{}{}.{}".format,
+            st.sampled_from(FOLDERS),
+            st.sampled_from(STEMS),
+            st.sampled_from(("jsonl", "jsonl", "csv", "parquet", "md5")),
+        ),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_any_tree_is_taken_apart_as_by_datasets(paths, tmp_path_factory):
+    folder = make(tmp_path_factory.mktemp("any") / "set", sorted(paths))
+    try:
+        module, splits = theirs(folder)
+    except (ValueError, FileNotFoundError):
+        assume(False)  # Splits of several formats, or no data: nothing to compare with.
+    for split, files in splits.items():
+        kind, found = ours(folder, split=split)
+        assert (modules(kind), found) == (module, files)
+    with pytest.raises(PlanError) as failed:
+        ours(folder, split="none")
+    assert f"it has: {', '.join(splits)}" in str(failed.value)
