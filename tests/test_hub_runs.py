@@ -108,7 +108,7 @@ def test_runners_and_ways_of_reading_make_the_same_dataset(hub, recipe, tmp_path
     assert len(ids) == 1
 
 
-@pytest.mark.parametrize("at", ["task-opened#3", "shard-placed#2", "receipt-written#4", "manifest-ready#1"])
+@pytest.mark.parametrize("at", ["task-opened#3", "receipt-written#4", "manifest-ready#1"])
 def test_a_killed_run_goes_on_with_the_commit_it_began_with(hub, recipe, tmp_path, at):
     point, _, number = at.partition("#")
     crash = {VARIABLE: f"{point}:{tmp_path / 'passed'}#{number}"}

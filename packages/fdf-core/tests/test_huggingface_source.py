@@ -223,6 +223,21 @@ def test_formats_are_read_as_by_their_own_sources(hub):
         assert rows[1]["image"] == b"\xff\xd8\x01"
 
 
+@pytest.mark.parametrize("name", ["train é ü.jsonl", "train@v1#2?.jsonl", "train%20a+b.jsonl", "train [1]*.jsonl"])
+@pytest.mark.parametrize("streaming", [True, False])
+def test_odd_names_are_files_like_others(hub, name, streaming):
+    hub.dataset("a/b").commit({f"data/{name}": LINES})
+    source = HubSource(path="a/b", streaming=streaming)
+    assert len(read(source)) == 50
+    assert [f.path for f in source.files()] == [f"data/{name}"]
+
+
+def test_one_packed_list_is_no_lines(hub):
+    pytest.importorskip("datasets")
+    hub.dataset("a/b").commit({"train.json.gz": gzip.compress(json.dumps([{"n": 1}, {"n": 2}]).encode())})
+    assert read(HubSource(path="a/b")) == [{"n": 1}, {"n": 2}]
+
+
 def test_a_local_folder_is_read_like_a_repository(tmp_path, monkeypatch):
     (tmp_path / "set" / "data").mkdir(parents=True)
     (tmp_path / "set" / "data" / "train-0.jsonl").write_text('{"n": 1}\n')
@@ -235,6 +250,8 @@ def test_a_local_folder_is_read_like_a_repository(tmp_path, monkeypatch):
         assert source.pins() == {}
     with pytest.raises(PlanError, match="does not exist"):
         HubSource(path="./gone").physical_schema()
+    with pytest.raises(PlanError, match="no revision `v1`"):
+        HubSource(path="set", revision="v1").physical_schema()
 
 
 def test_a_saved_dataset_on_the_hub_is_read(hub, tmp_path):
@@ -289,6 +306,17 @@ def test_a_stream_goes_on_with_the_same_rows_under_the_same_numbers(hub):
     assert stream(1700) == (numbers[1700:], rows[1700:])
     assert stream(2499, pa.schema([("text", pa.string())])) == ([2499], [{"text": "2499"}])
     assert pickle.loads(pickle.dumps(source)).pins() == source.pins()
+
+
+def test_a_stream_outlives_faults_that_pass(hub):
+    pytest.importorskip("datasets")
+    hub.dataset("a/b").commit({"train.json": json.dumps([{"n": n} for n in range(100)])})
+    source = HubSource(path="a/b", streaming=True)
+    schema = source.physical_schema()
+    for pattern, status in (("^GET .*train.json", 503), ("^GET .*train.json", 0), ("/tree/|/revision/", 502)):
+        hub.fail(pattern, times=1, status=status)
+    rows = [row for batch in source.stream(schema=schema, start=10) for row in batch.rows.to_pylist()]
+    assert [row["n"] for row in rows] == list(range(10, 100))
 
 
 def test_what_is_not_there_is_told_with_what_is(hub):

@@ -20,7 +20,7 @@ from fdf.sources.delimited import CsvSource
 from fdf.sources.failures import reading
 from fdf.sources.file_source import FileSource, with_declared
 from fdf.sources.huggingface.fetching import fetched
-from fdf.sources.huggingface.formats import OTHER, format_of, of_format
+from fdf.sources.huggingface.formats import OTHER, endings, format_of, of_format
 from fdf.sources.huggingface.layout import choose
 from fdf.sources.huggingface.loading import Loadable
 from fdf.sources.huggingface.origin import FolderOrigin, HubOrigin, Origin, Pin, resolve
@@ -171,6 +171,9 @@ class HubSource(Source):
         if known is not None:
             return known
         folder = self._folder()
+        if folder is not None and self.revision is not None:
+            message = f"{folder} is a local folder, which has no revision `{self.revision}`"
+            raise PlanError(Problem(code="FDF300", message=message, about="revision", help="leave `revision` out"))
         where: Origin = FolderOrigin(folder, self.identity) if folder else HubOrigin(resolve(self.path, self.revision))
         self.__dict__["_where"] = where
         return where
@@ -199,7 +202,7 @@ class HubSource(Source):
         )
         kind = "arrow" if chosen.saved else format_of(chosen.files)
         files = list(chosen.files) if chosen.saved or kind == OTHER else of_format(chosen.files, kind)
-        if kind == "jsonl" and files[0].lower().endswith(".json") and _is_one_value(origin, files[0]):
+        if kind == "jsonl" and ".json" in endings(files[0]) and _is_one_value(origin, files[0]):
             kind = OTHER
         if kind != OTHER:
             return _Found(kind, tuple(origin.inputs(files)))

@@ -28,16 +28,24 @@ class Blob:
         """Return the blob of a file with this path; a `Path` is read when it is asked for, and must not change."""
         held = content.encode() if isinstance(content, str) else content
         size = held.stat().st_size if isinstance(held, Path) else len(held)
-        return cls(held, path.rsplit(".", 1)[-1].lower() in _LARGE or size > _LARGE_BYTES)
+        return cls(held, large=path.rsplit(".", 1)[-1].lower() in _LARGE or size > _LARGE_BYTES)
 
     def read(self) -> bytes:
         """Return the bytes."""
         return self.content.read_bytes() if isinstance(self.content, Path) else self.content
 
+    def part(self, start: int, stop: int) -> bytes:
+        """Return a range of the bytes."""
+        if isinstance(self.content, bytes):
+            return self.content[start:stop]
+        with self.content.open("rb") as file:
+            file.seek(start)
+            return file.read(stop - start)
+
     @cached_property
     def size(self) -> int:
         """How many bytes it has."""
-        return len(self.read())
+        return self.content.stat().st_size if isinstance(self.content, Path) else len(self.content)
 
     @cached_property
     def sha256(self) -> str:

@@ -142,7 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
         if start >= blob.size:
             self._answer(416, b"", {"Content-Range": f"bytes */{blob.size}"})
             return
-        part = blob.read()[start:stop]
+        part = blob.part(start, stop)
         self._answer(206, part, {**headers, "Content-Range": f"bytes {start}-{stop - 1}/{blob.size}"})
 
 
