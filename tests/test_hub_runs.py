@@ -108,11 +108,13 @@ def test_runners_and_ways_of_reading_make_the_same_dataset(hub, recipe, tmp_path
     assert len(ids) == 1
 
 
-@pytest.mark.parametrize("at", ["task-opened#3", "receipt-written#4", "manifest-ready#1"])
-def test_a_killed_run_goes_on_with_the_commit_it_began_with(hub, recipe, tmp_path, at):
+@pytest.mark.parametrize(
+    ("runner", "at"), [("serial", "task-opened#3"), ("serial", "receipt-written#4"), ("local", "manifest-ready#1")]
+)
+def test_a_killed_run_goes_on_with_the_commit_it_began_with(hub, recipe, tmp_path, runner, at):
     point, _, number = at.partition("#")
     crash = {VARIABLE: f"{point}:{tmp_path / 'passed'}#{number}"}
-    driver = Driver(recipe, tmp_path / "driver", env=crash, runner="serial")
+    driver = Driver(recipe, tmp_path / "driver", env=crash, runner=runner)
     assert driver.wait() == -signal.SIGKILL, driver.errors()
     hub.dataset("org/web").commit({NAME.format(i): texts(i, "second") for i in range(FILES)})
     hub.forget()

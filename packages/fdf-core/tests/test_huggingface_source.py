@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import pickle
+import shutil
 import sys
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
@@ -284,6 +285,20 @@ def test_pictures_in_folders_come_with_their_bytes(hub):
     schema = streamed.physical_schema()
     rows = [row for batch in streamed.stream(schema=schema, start=0) for row in batch.rows.to_pylist()]
     assert sorted((bool(r["label"]), r["image"]["bytes"]) for r in rows) == wanted
+
+
+def test_what_was_prepared_on_another_machine_is_prepared_again(hub, tmp_path, monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    hub.dataset("a/b").commit({"train.json": json.dumps([{"n": n} for n in range(10)])})
+    source = HubSource(path="a/b")
+    schema, (split,) = source.physical_schema(), source.splits()
+    worker = pickle.loads(pickle.dumps(source))
+    hub.dataset("a/b").commit({"train.json": json.dumps([{"n": -1}])})
+    shutil.rmtree(datasets.config.HF_DATASETS_CACHE)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "elsewhere")
+    (batch,) = worker.read(split.slices[0], schema=schema)
+    assert batch.rows.column("n").to_pylist() == list(range(10))
+    assert batch.positions.to_pylist() == list(range(10))
 
 
 def test_a_stream_goes_on_with_the_same_rows_under_the_same_numbers(hub):
