@@ -82,7 +82,8 @@ def test_a_dataset_of_the_hub_becomes_parquet(hub, recipe, tmp_path, runner, str
     fdf.run(recipe, runner=runner, workers=2 if runner == "local" else None)
     (commit,) = commits(hub)
     told = manifest(tmp_path / "count")
-    assert told["source"] == {"path": "org/web", "repository": "org/web", "revision": "main", "commit": commit}
+    resolved = {"path": "org/web", "repository": "org/web", "revision": "main", "commit": commit, "format": "parquet"}
+    assert told["source"] == resolved
     assert [i["uri"] for i in told["inputs"]] == [
         f"hf://datasets/org/web@{commit}/{NAME.format(i)}" for i in range(FILES)
     ]

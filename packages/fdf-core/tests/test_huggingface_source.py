@@ -184,10 +184,16 @@ def test_a_revision_is_resolved_once_and_kept(hub):
     first = repository.commit({"train.jsonl": '{"n": 1}\n'})
     repository.tags["v1"] = first
     source = HubSource(path="a/b")
-    assert source.pins() == {"path": "a/b", "repository": "a/b", "revision": "main", "commit": first}
+    assert source.pins() == {"path": "a/b", "repository": "a/b", "revision": "main", "commit": first,
+                             "format": "jsonl"}  # fmt: skip
     second = repository.commit({"train.jsonl": '{"n": 2}\n', "extra/train.jsonl": '{"n": 3}\n'})
     assert read(source) == [{"n": 1}]
     assert read(HubSource(path="a/b").pinned(json.loads(json.dumps(source.pins())))) == [{"n": 1}]
+    hub.forget()
+    listed = HubSource(path="a/b").pinned(source.pins()).listed(source.files())
+    assert [f.path for f in listed.files()] == ["train.jsonl"]
+    assert (listed.indexed, listed.options()) == (True, source.options())
+    assert hub.requests == []
     assert read(HubSource(path="a/b")) == [{"n": 3}, {"n": 2}]
     for revision in ("v1", first, first[:9]):
         assert HubSource(path="a/b", revision=revision).pins()["commit"] == first
@@ -248,7 +254,7 @@ def test_a_local_folder_is_read_like_a_repository(tmp_path, monkeypatch):
         source = HubSource(path=path, split="test")
         assert read(source) == [{"n": 2}]
         assert [f.path for f in source.files()] == ["data/test-0.jsonl"]
-        assert source.pins() == {}
+        assert source.pins() == {"path": path, "format": "jsonl"}
     with pytest.raises(PlanError, match="does not exist"):
         HubSource(path="./gone").physical_schema()
     with pytest.raises(PlanError, match="no revision `v1`"):
@@ -351,7 +357,8 @@ def test_what_is_not_there_is_told_with_what_is(hub):
 
 def test_a_commit_that_is_gone_is_told(hub):
     hub.dataset("a/b").commit({"train.jsonl": LINES})
-    source = HubSource(path="a/b").pinned({"path": "a/b", "repository": "a/b", "revision": "main", "commit": "0" * 40})
+    source = HubSource(path="a/b")
+    source = source.pinned({**source.pins(), "commit": "0" * 40})
     with pytest.raises(PlanError, match=r"no revision `0{40}`(.|\n)*--fresh"):
         source.physical_schema()
 

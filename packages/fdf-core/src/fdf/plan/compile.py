@@ -5,7 +5,6 @@ What a stage's fingerprint holds decides what runs again; it is described in doc
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 from collections.abc import Iterator
@@ -20,10 +19,13 @@ import pyarrow as pa
 
 from fdf.errors import FdfError, MissingDependency, PlanError, Problem
 from fdf.fingerprint import canonical_json, digest
+from fdf.mixture.sizes import Measure, counting
+from fdf.plan.encoding import decode_schema
 from fdf.plan.flow import needed_columns, prune, rejected_schema, resolve_chain
 from fdf.plan.job import OUTPUT_LAYOUT, STAGE_LAYOUT, Layout, StageJob, Step
+from fdf.plan.mixing import PlannedMixture, plan_mixture
 from fdf.plan.model import Plan, StagePlan
-from fdf.recipe.model import Materialize, OutputUse, Provenance, Recipe, SourceUse, StageUse
+from fdf.recipe.model import Materialize, MixtureUse, OutputUse, Provenance, Recipe, SourceUse, StageUse
 from fdf.schema import GENERATED_BY, ID, REFINED_BY, SCORES, SOURCE, TAGS
 from fdf.sinks.base import Sink
 from fdf.sinks.parquet import ParquetSink
@@ -43,22 +45,15 @@ def fdf_home() -> Path:
 
 def compile_plan(recipe: Recipe, *, limit: int | None = None, until: str | None = None) -> Plan:
     """Return the plan of a recipe. Raises PlanError with everything that keeps it from running."""
-    if not isinstance(recipe.input, SourceUse):
-        raise PlanError(
-            Problem(
-                code="FDF330",
-                message="this version of fdf-core reads one source, not a mixture",
-                place=recipe.input.place,
-                help="give `input` one source with `type` and `path`",
-            )
-        )
     run_dir = fdf_home() / "runs" / recipe.run_id
     what = f"the plan of `{recipe.name}`"
     with given_up(what), told_as_failure(what, root=str(run_dir)):
         return _compiled(recipe, recipe.input, run_dir, limit=limit, until=until)
 
 
-def _compiled(recipe: Recipe, origin: SourceUse, run_dir: Path, *, limit: int | None, until: str | None) -> Plan:
+def _compiled(
+    recipe: Recipe, origin: SourceUse | MixtureUse, run_dir: Path, *, limit: int | None, until: str | None
+) -> Plan:
     builder = _Builder(recipe, origin, run_dir, limit)
     for use in recipe.stages:
         builder.add_stage(use)
@@ -80,21 +75,10 @@ def _compiled(recipe: Recipe, origin: SourceUse, run_dir: Path, *, limit: int | 
     )
 
 
-def encode_schema(schema: pa.Schema) -> dict[str, Any]:
-    """Return a schema as JSON: readable columns, and the exact Arrow form."""
-    columns = [{"name": f.name, "type": str(f.type)} for f in schema]
-    return {"columns": columns, "arrow_ipc": base64.b64encode(schema.serialize()).decode()}
-
-
-def decode_schema(value: dict[str, Any]) -> pa.Schema:
-    """Return the schema of `encode_schema`."""
-    return pa.ipc.read_schema(pa.BufferReader(base64.b64decode(value["arrow_ipc"])))
-
-
 class _Builder:
     """Adds stage after stage, carrying what the last one left: its schema, scores and fingerprint."""
 
-    def __init__(self, recipe: Recipe, origin: SourceUse, run_dir: Path, limit: int | None) -> None:
+    def __init__(self, recipe: Recipe, origin: SourceUse | MixtureUse, run_dir: Path, limit: int | None) -> None:
         self.recipe = recipe
         self.origin = origin
         self.run_dir = run_dir
@@ -102,6 +86,7 @@ class _Builder:
         self.stages: list[StagePlan] = []
         self.notes: list[str] = []
         self._versions: dict[str, str] = {}
+        self._counted: Measure | None = None
 
     def add_stage(self, use: StageUse) -> None:
         if use.mixture is not None:
@@ -155,7 +140,17 @@ class _Builder:
             "operators": [_operator_identity(u) for u in uses.operators],
         }
         physical: pa.Schema | None = None
-        if upstream is None:
+        mixture: PlannedMixture | None = None
+        if upstream is None and isinstance(self.origin, MixtureUse):
+            mixture = plan_mixture(self.origin, seed=self.recipe.seed, pinned=self._pins().get("mixture"))
+            assert mixture.schema is not None
+            self.notes += mixture.notes
+            fingerprint = digest({**common, "mixture": mixture.plan_hash})
+            schema = mixture.schema
+            pairs = [(n, n) for n in schema.names]
+            self._counted = counting(mixture.settings.unit, schema, tokenizer=mixture.settings.tokenizer)
+        elif upstream is None:
+            assert isinstance(self.origin, SourceUse)
             with _told_at(self.origin):
                 self._settle_source()
                 physical, fingerprint = self._pinned_physical(root, group_bytes, common)
@@ -192,7 +187,7 @@ class _Builder:
             root=root,
             layout=OUTPUT_LAYOUT if name == OUTPUT and group_bytes else STAGE_LAYOUT,
             receipts="",
-            source=self.origin.source if upstream is None else None,
+            source=self.origin.source if upstream is None and isinstance(self.origin, SourceUse) else None,
             source_name=self.origin.name,
             known_columns=tuple(physical.names) if physical is not None else (),
             renames=tuple((new, old) for new, old in pairs if new in wanted),
@@ -206,6 +201,8 @@ class _Builder:
             provenance=provenance,
             drops=materialize.drops,
             sink=sink,
+            leaves=mixture.leaf_jobs(wanted) if mixture else (),
+            counted=self._counted,
             operator_versions=canonical_json(self._versions),
         )
         self.stages.append(
@@ -221,17 +218,19 @@ class _Builder:
                 group_bytes=group_bytes,
                 limit=self.limit,
                 physical_schema=physical,
+                mixture=mixture,
             )
         )
 
     def _pins(self) -> dict[str, Any]:
         """Return what an unfinished run of this recipe pinned."""
-        pins = self.run_dir / "pins.json"
-        pinned = _object(pins.read_bytes()) if pins.exists() else {}
+        path = self.run_dir / "pins.json"
+        pinned = _object(path.read_bytes()) if path.exists() else {}
         return pinned if pinned.get("config_hash") == self.recipe.config_hash else {}
 
     def _settle_source(self) -> None:
         """Take the source as an unfinished run resolved it. Raises PlanError for one that cannot be cut into splits."""
+        assert isinstance(self.origin, SourceUse)
         source = self.origin.source.pinned(self._pins().get("source") or {})
         if not source.indexed:
             raise PlanError(
@@ -249,6 +248,7 @@ class _Builder:
 
         An unfinished run keeps what it pinned; a stage that is extended keeps what its manifest was made with.
         """
+        assert isinstance(self.origin, SourceUse)
         source = self.origin.source
 
         def fingerprint(schema: pa.Schema) -> str:
@@ -264,7 +264,8 @@ class _Builder:
             }
             return digest({**common, "source": identity})
 
-        if pinned := self._pins():
+        pinned = self._pins()
+        if pinned:
             schema = decode_schema(pinned["physical_schema"])
             return schema, fingerprint(schema)
         layout = OUTPUT_LAYOUT if group_bytes else STAGE_LAYOUT
@@ -370,4 +371,4 @@ def _is_read_there(path: str, layout: Layout) -> bool:
     return not layout.data and not any(part.startswith((".", "_")) for part in path.split("/"))
 
 
-__all__ = ["FORMAT", "OUTPUT", "Step", "compile_plan", "decode_schema", "encode_schema", "fdf_home"]
+__all__ = ["FORMAT", "OUTPUT", "Step", "compile_plan", "fdf_home"]

@@ -14,6 +14,7 @@ from fdf.predicate import Predicate
 from fdf.schema import is_scalar_score
 
 if TYPE_CHECKING:
+    from fdf.mixture.sizes import Measure
     from fdf.recipe.model import Drops, OperatorUse, Provenance
     from fdf.sinks.base import Sink
     from fdf.sources.base import Source
@@ -77,6 +78,18 @@ class Step:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LeafJob:
+    """One leaf of a mixture as workers know it: a dataset with its source, or a bucket of the stage before."""
+
+    name: str
+    measure: Measure | None
+    source: Source | None = None
+    known_columns: tuple[str, ...] = ()
+    renames: tuple[tuple[str, str], ...] = ()
+    """The columns to read that it has: (name from here on, name in the files)."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class StageJob:
     """One stage, ready to be run by any worker."""
 
@@ -110,6 +123,10 @@ class StageJob:
     provenance: Provenance
     drops: Drops
     sink: Sink
+    leaves: tuple[LeafJob, ...] = ()
+    """What the stage mixes; none: it reads one source, or shards as they are."""
+    counted: Measure | None = None
+    """How kept rows are counted by source, in a run that mixes."""
     operator_versions: str
     """JSON {operator id: version} of all stages up to here."""
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 from fdf.plan.job import StageJob
 
 if TYPE_CHECKING:
+    from fdf.plan.mixing import PlannedMixture
     from fdf.recipe.model import Mode, Recipe
 
 
@@ -34,6 +35,9 @@ class StagePlan:
     """`--limit`: how many input rows the whole run reads."""
     physical_schema: pa.Schema | None = field(default=None, repr=False)
     """For the stage that reads the source: the pinned columns of its files."""
+
+    mixture: PlannedMixture | None = field(default=None, repr=False)
+    """For a stage that mixes."""
 
     @property
     def root(self) -> str:

@@ -76,6 +76,32 @@ class SplitKey:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Part:
+    """Rows of one slice that a split of a mixture delivers."""
+
+    leaf: int
+    epoch: int
+    piece: Slice
+    positions: bytes = field(repr=False)
+    """Where the rows stand in the file, int64 each, in the order of their delivery."""
+    sizes: bytes = field(repr=False)
+    """What each was planned to weigh, int64 each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Range:
+    """A range of a mixture's schedule: rows of several sources, and in which order they come."""
+
+    start: int
+    """The number of its first row in the schedule."""
+    rows: int
+    parts: tuple[Part, ...]
+    """By leaf, and within a leaf in the order of their delivery."""
+    order: bytes = field(repr=False)
+    """The leaf of each row, uint16 each. Empty: the rows are left out of the mixture."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Task:
     """One unit of work that commits one receipt. `limit` caps the rows that are read (`fdf run --limit`)."""
 
@@ -87,9 +113,12 @@ class Task:
     after: tuple[str, ...] = ()
     position: str = ""
     limit: int | None = None
+    mixed: Range | None = None
 
     @property
     def name(self) -> str:
-        """Return what messages call this task: its first input's location."""
+        """Return what messages call this task: its first input's location, or its rows of a mixture."""
+        if self.mixed is not None:
+            return f"rows {self.mixed.start} to {self.mixed.start + self.mixed.rows - 1} of the mixture"
         first = self.inputs[0].location if self.inputs else self.key.location[:12]
         return first if len(self.inputs) <= 1 else f"{first} and {len(self.inputs) - 1} more"

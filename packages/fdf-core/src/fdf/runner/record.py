@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fdf.errors import PlanError
-from fdf.plan.compile import encode_schema
+from fdf.plan.encoding import encode_schema
 from fdf.plan.model import Plan
 
 
@@ -99,14 +99,15 @@ def _anywhere(root: str) -> str:
 
 def pin(plan: Plan) -> None:
     """Keep what the input was resolved to, and its columns, for as long as the run is unfinished."""
-    schema, source = plan.stages[0].physical_schema, plan.stages[0].job.source
-    if schema is None or source is None:
+    first = plan.stages[0]
+    value: dict[str, Any] = {"config_hash": plan.recipe.config_hash}
+    if first.physical_schema is not None:
+        value["physical_schema"] = encode_schema(first.physical_schema)
+        value["source"] = dict(first.job.source.pins()) if first.job.source is not None else {}
+    elif first.mixture is not None:
+        value["mixture"] = first.mixture.pins
+    else:
         return
-    value: dict[str, Any] = {
-        "config_hash": plan.recipe.config_hash,
-        "physical_schema": encode_schema(schema),
-        "source": dict(source.pins()),
-    }
     (plan.run_dir / "pins.json").write_text(json.dumps(value) + "\n")
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -25,6 +26,8 @@ from fdf.stage.directory import StageDirectory, check_writable
 from fdf.stage.events import CancelToken, Emit, Event
 from fdf.stage.manifest import remarks
 from fdf.stage.manifest_file import read_manifest
+from fdf.stage.mixing import MixtureRun, final_report
+from fdf.stage.receipt import Receipt
 from fdf.stage.shard_file import FileEntry
 from fdf.stage.tasks import stage_tasks
 from fdf.storage import open_store
@@ -238,7 +241,11 @@ class _Run:
             self._emit(Event(kind="warning", stage=stage.name, data={"message": message}))
         before = self._done[-1].manifest if self._done else None
         upstream = [FileEntry.from_json(f) for f in before["outputs"]] if before else None
-        tasks = stage_tasks(stage, directory.job, upstream, limit=self._plan.limit)
+        mixing = MixtureRun(stage.mixture, limit=self._plan.limit) if stage.mixture is not None else None
+        if mixing is not None:
+            tasks = mixing.tasks(directory.job)
+        else:
+            tasks = stage_tasks(stage, directory.job, upstream, limit=self._plan.limit)
         watch = Watch(stage, sum(f.rows for f in upstream) if upstream is not None else None)
 
         def emit(event: Event) -> None:
@@ -256,8 +263,20 @@ class _Run:
                 "resources": {"runner": self._runner.name},
                 "started_at": started_at,
                 "finished_at": now(),
-            }
+            },
+            mixture=self._mixture_of(stage, mixing),
         )
+
+    def _mixture_of(
+        self, stage: StagePlan, mixing: MixtureRun | None
+    ) -> Callable[[Sequence[Receipt]], dict[str, Any]] | None:
+        """Return what makes the manifest's `mixture`, in a run that mixes."""
+        if mixing is not None:
+            return mixing.report
+        if stage.job.counted is None:
+            return None
+        earlier = next((s.manifest["mixture"] for s in reversed(self._done) if s.manifest.get("mixture")), None)
+        return partial(final_report, earlier)
 
 
 def code_version() -> str:

@@ -8,7 +8,7 @@ to bad rows: the stage engine does.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
@@ -129,6 +129,18 @@ class Source(ABC):
         """Return the source as an unfinished run resolved it: `pins` are what `pins()` returned then."""
         return self
 
+    def files(self) -> list[InputFile]:
+        """Return the input files in order, as far as they can be told without cutting splits."""
+        seen: dict[str, InputFile] = {}
+        for split in self.splits():
+            for piece in split.slices:
+                seen.setdefault(piece.file.uri, piece.file)
+        return list(seen.values())
+
+    def listed(self, files: Sequence[InputFile]) -> Self:
+        """Return the source as an unfinished run listed it, where it lists files: they are not listed again."""
+        return self
+
     @abstractmethod
     def splits(self) -> Iterator[Split]:
         """Yield the splits in input order: by URI, then by range. Raises PlanError where nothing is there."""
@@ -141,6 +153,16 @@ class Source(ABC):
     def read(self, piece: Slice, *, schema: pa.Schema) -> Iterator[SourceBatch]:
         """Read one slice: exactly these columns (physical names) in these types. A column that the file lacks is null;
         a value that does not fit makes its row a `Reject`. Raises BadFile naming the file."""
+
+    def within(self, piece: Slice, first: int, last: int) -> Slice:
+        """Return a slice that holds the records of `piece` at the positions `first` to `last`, both included, and as
+        few others as can be told without reading. Its readers pass over the others."""
+        return piece
+
+    def record_bytes(self, piece: Slice) -> float:
+        """Return about how many bytes a record of the slice takes in memory, as far as that can be told without
+        reading it; 0 where it cannot."""
+        return 0.0
 
     def stream(self, *, schema: pa.Schema, start: int) -> Iterator[SourceBatch]:
         """Yield the records from number `start` on (counted from 0), in a fixed order; positions are record numbers.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import pyarrow as pa
 
@@ -48,6 +48,12 @@ class FileSource(Source):
             listed = list_files(self.path, extensions=self.extensions, identity=self.identity)
             self.__dict__["_listed"] = listed
         return listed
+
+    def listed(self, files: Sequence[InputFile]) -> Self:
+        """Return the source with this listing in place of one of its own."""
+        known = dataclasses.replace(self)
+        known.__dict__["_listed"] = list(files)
+        return known
 
     def __getstate__(self) -> dict[str, Any]:
         # A worker reads slices that it is given: the listing, which may be long, stays with the driver.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from fdf.sources.base import InputFile, Reject, Slice, SourceBatch, Split
 from fdf.sources.conform import conform, in_batches, in_order, widest
 from fdf.sources.failures import reading
 from fdf.sources.file_source import SAMPLE_ROWS, FileSource
-from fdf.sources.lines import LineBlock, as_text, byte_splits, line_blocks, not_utf8, open_stream
+from fdf.sources.lines import LineBlock, as_text, byte_splits, compression_of, line_blocks, not_utf8, open_stream
 
 _BOM = b"\xef\xbb\xbf"
 _OPEN, _CLOSE, _RETURN = b"{}\r"
@@ -70,6 +71,11 @@ class JsonlSource(FileSource):
                 if number == 0:
                     extra = _unknown(lines, schema)
                 yield from self._parsed(lines, schema, extra)
+
+    def within(self, piece: Slice, first: int, last: int) -> Slice:
+        """Return exactly these lines of a plain file; of a compressed one, all up to the last."""
+        start = first if compression_of(piece.file) is None else piece.start
+        return dataclasses.replace(piece, start=start, stop=last + 1)
 
     def _parsed(self, block: LineBlock, schema: pa.Schema, extra: tuple[str, ...]) -> Iterator[SourceBatch]:
         parser = _Parser(block, schema, infer_extra=self.extra_columns == "error")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -90,6 +91,16 @@ class ParquetSource(FileSource):
                             done = conform(part, schema=schema, positions=where, max_row_bytes=self.max_row_bytes)
                             yield SourceBatch(done.rows, done.positions, done.rejects, extra)
                 first += rows
+
+    def within(self, piece: Slice, first: int, last: int) -> Slice:
+        """Return exactly these rows: a slice's unit is the row."""
+        return dataclasses.replace(piece, start=first, stop=last + 1)
+
+    def record_bytes(self, piece: Slice) -> float:
+        """Return the mean by the footer's uncompressed sizes."""
+        metadata = retrying(partial(_footer, piece.file), what=piece.file.uri)
+        held = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
+        return held / metadata.num_rows if metadata.num_rows else 0.0
 
     def _group(self, parquet: Any, i: int, first: int, wanted: list[str]) -> Iterator[tuple[pa.RecordBatch, pa.Array]]:
         rows = parquet.metadata.row_group(i).num_rows

@@ -10,6 +10,10 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from fdf.errors import StageFailed
 from fdf.plan.job import StageJob
@@ -17,14 +21,42 @@ from fdf.plan.task import Task
 from fdf.schema import OPERATOR_VERSIONS
 from fdf.sinks.parquet import ParquetSink
 from fdf.stage.crashpoints import reach
-from fdf.stage.reading import READ, InputCount
+from fdf.stage.reading import READ, OpenTask
 from fdf.stage.receipt import COUNTS, Receipt
 from fdf.stage.rejects import DropWriter, QuarantineWriter, dropped_schema, quarantine_schema
-from fdf.stage.rows import kept_batch, kept_schema
+from fdf.stage.rows import Rows, kept_batch, kept_schema
 from fdf.stage.segment import Parcel
 from fdf.stage.shard_file import FileEntry, ShardFile
 from fdf.stage.tally import Tally
 from fdf.storage.base import Store
+
+
+class _Kept:
+    """Counts kept rows by source, in the unit of the run's mixture."""
+
+    def __init__(self, job: StageJob) -> None:
+        self._measure = job.counted
+        self._name = job.source_name
+        self._columns = set(job.output_schema.names)
+        self._counts: dict[str, list[int]] = {}
+
+    def add(self, rows: Rows) -> None:
+        if self._measure is None or not rows.count:
+            return
+        sources = rows.sources if rows.sources is not None else pa.repeat(self._name, rows.count)
+        coded = pc.dictionary_encode(sources)
+        codes = coded.indices.to_numpy(zero_copy_only=False)
+        units = None
+        if self._columns.issuperset(self._measure.columns):
+            units = self._measure.of(rows.data)
+        for code, name in enumerate(coded.dictionary.to_pylist()):
+            mask = codes == code
+            entry = self._counts.setdefault(name, [0, 0])
+            entry[0] += int(mask.sum())
+            entry[1] += int(units[mask].sum()) if units is not None else 0
+
+    def to_json(self) -> dict[str, list[int]]:
+        return dict(sorted(self._counts.items()))
 
 
 class _Account:
@@ -51,7 +83,7 @@ class _Account:
 
 
 def commit_task(
-    task: Task, job: StageJob, parcels: Iterable[Parcel], store: Store, *, inputs: list[InputCount], attempts: int = 1
+    task: Task, job: StageJob, parcels: Iterable[Parcel], store: Store, *, opened: OpenTask, attempts: int = 1
 ) -> Receipt:
     """Write the task's rows and commit them; return the receipt that counts, which may be another attempt's.
 
@@ -67,12 +99,14 @@ def commit_task(
     drops = DropWriter(dropped, job, task.key)
     quarantine = QuarantineWriter(failed, job)
     account = _Account(job)
+    by_source = _Kept(job)
     try:
         for parcel in parcels:
             account.add(parcel)
             drops.write(parcel.dropped)
             quarantine.write(parcel.quarantined)
             if parcel.rows.count:
+                by_source.add(parcel.rows)
                 kept.write(kept_batch(parcel.rows, job, schema))
         drops.finish()
         for file in (kept, dropped, failed):
@@ -90,10 +124,11 @@ def commit_task(
             outputs=_entries(kept.place(layout.data, task.key, position=task.position)),
             dropped=_entries(dropped.place(layout.dropped, task.key, position=task.position)),
             quarantine=_entries(failed.place(layout.quarantine, task.key, position=task.position)),
-            inputs=tuple(vars(i) for i in inputs),
+            inputs=tuple(vars(i) for i in opened.inputs),
             read_errors=dict(account.read_errors.most_common(10)),
             seconds=time.perf_counter() - started,
             attempts=attempts,
+            mixed=_mixed(opened, by_source),
         )
     finally:
         drops.discard()
@@ -112,6 +147,16 @@ def commit_task(
     # Files of this attempt that the winner does not name go with the next commit: one of them may, with the same
     # name and content, belong to a manifest that readers still hold.
     return Receipt.from_bytes(store.read(path))
+
+
+def _mixed(opened: OpenTask, kept: _Kept) -> dict[str, Any]:
+    said: dict[str, Any] = {}
+    if opened.mixed is not None:
+        for name, part in (("leaves", opened.mixed.leaves), ("left_out", opened.mixed.left_out)):
+            if part:
+                said[name] = {leaf: found.to_json() for leaf, found in part.items()}
+    by_source = kept.to_json()
+    return said | ({"kept": by_source} if by_source else {})
 
 
 def _entries(entry: FileEntry | None) -> tuple[FileEntry, ...]:

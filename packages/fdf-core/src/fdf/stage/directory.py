@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -68,7 +68,12 @@ class StageDirectory:
             yield task
         self._listed_all = True
 
-    def commit(self, observed: dict[str, Any]) -> dict[str, Any]:
+    def commit(
+        self,
+        observed: dict[str, Any],
+        *,
+        mixture: Callable[[Sequence[Receipt]], dict[str, Any]] | None = None,
+    ) -> dict[str, Any]:
         """Commit the manifest and remove what it supersedes; return the manifest that is in force.
 
         Raises StageFailed where a receipt is missing or the error budget is exceeded, OtherWriter where another driver
@@ -89,6 +94,7 @@ class StageDirectory:
                 "resumed_splits": self.skipped,
                 **observed,
             },
+            mixture=mixture(receipts) if mixture is not None else None,
         )
         self._check_present(manifest)
         reach("manifest-ready")

@@ -16,7 +16,8 @@ from typing import Any
 from fdf.errors import StageFailed
 from fdf.fingerprint import canonical_json, digest, sha256_hex
 from fdf.operator import Evaluator
-from fdf.plan.compile import FORMAT, encode_schema
+from fdf.plan.compile import FORMAT
+from fdf.plan.encoding import encode_schema
 from fdf.plan.job import StageJob
 from fdf.plan.model import StagePlan
 from fdf.recipe.redact import redact
@@ -109,6 +110,8 @@ def build(
     receipts: Sequence[Receipt],
     outputs: Sequence[FileEntry],
     observed: dict[str, Any],
+    *,
+    mixture: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the manifest. `outputs` are the receipts' shards, or the one empty shard of a stage that keeps nothing."""
     counts, tallies = fold(stage, receipts)
@@ -132,7 +135,7 @@ def build(
         "dropped": [f.to_json() for r in receipts for f in r.dropped],
         "quarantine": [f.to_json() for r in receipts for f in r.quarantine],
         "schema": schema,
-        "mixture": None,
+        "mixture": mixture,
         "evaluations": reports,
     }
     deterministic["id"] = identity(deterministic)
@@ -156,11 +159,16 @@ def identity(manifest: Mapping[str, Any]) -> str:
     """Return the `id` that a manifest must have: equal for equal results, whatever the path, run or machine."""
     return digest(
         {
-            **{key: manifest[key] for key in ("format", "fingerprint", "counts", "evaluations", "schema", "mixture")},
+            **{key: manifest[key] for key in ("format", "fingerprint", "counts", "evaluations", "schema")},
+            "mixture": _without_events(manifest["mixture"]),
             "outputs": [[f["path"], f["rows"], f["sha256"]] for f in manifest["outputs"]],
             "operators": [{k: o[k] for k in ("id", "rows_in", "rows_out", "dropped")} for o in manifest["operators"]],
         }
     )
+
+
+def _without_events(mixture: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return None if mixture is None else {k: v for k, v in mixture.items() if k != "events"}
 
 
 def _operator(step: Any, tally: Tally) -> dict[str, Any]:

@@ -4,21 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fdf.errors import BadFile, Problem, TransientError
 from fdf.fingerprint import sha256_hex
-from fdf.plan.job import StageJob
-from fdf.plan.task import Task
+from fdf.plan.job import LeafJob, StageJob
+from fdf.plan.task import Part, Range, Task
 from fdf.schema import GENERATED_BY, ID, REFINED_BY, SCORES, SOURCE, TAGS, row_bytes
 from fdf.sources.base import Reject, Slice, Source, SourceBatch
 from fdf.stage.crashpoints import reach
+from fdf.stage.mixed import (
+    LEFT_OUT,
+    Account,
+    PartRows,
+    in_schedule,
+    nothing,
+    prefix_of,
+    row_ids,
+    shard_part,
+    source_part,
+)
 from fdf.stage.rows import Rows
-from fdf.stage.segment import Parcel, Quarantined
+from fdf.stage.segment import Dropped, Parcel, Quarantined
 from fdf.storage import open_store
 from fdf.storage.retry import is_transient
 
@@ -47,14 +59,24 @@ class OpenTask:
 
     parcels: Iterator[Parcel]
     inputs: list[InputCount] = field(default_factory=list)
+    mixed: Account | None = None
+    """What came of each leaf, for a range of a mixture's schedule."""
 
 
 def open_task(task: Task, job: StageJob) -> OpenTask:
     """Return the task's rows as parcels of at most 16 MiB, without reading ahead of what is drawn."""
     opened = OpenTask(parcels=iter(()))
     reach("task-opened")
-    chunks = _source_chunks(task, job, opened) if job.source is not None else _shard_chunks(task, job, opened)
+    if task.mixed is not None:
+        opened.mixed = Account()
+        chunks = _mixed_chunks(task.mixed, job, opened, opened.mixed)
+    elif job.source is not None:
+        chunks = _source_chunks(task, job, opened)
+    else:
+        chunks = _shard_chunks(task, job, opened)
     opened.parcels = _parcels(chunks, job, task.limit)
+    if task.mixed is not None and not task.mixed.order:
+        opened.parcels = map(_left_out, opened.parcels)
     return opened
 
 
@@ -65,6 +87,8 @@ class _Chunk:
     rows: Rows
     rejects: tuple[Reject, ...]
     count: InputCount
+    of: tuple[str, int] | None = None
+    """For rejects of a mixture: their leaf and epoch."""
 
 
 def _source_chunks(task: Task, job: StageJob, opened: OpenTask) -> Iterator[_Chunk]:
@@ -75,7 +99,7 @@ def _source_chunks(task: Task, job: StageJob, opened: OpenTask) -> Iterator[_Chu
         count = _counted(piece, opened)
         prefix = sha256_hex(f"{job.source_name}\0{piece.file.path}")[:16]
         for batch in _unless_bad(source.read(piece, schema=physical), source, count):
-            _note_extra_columns(batch, job, source, count)
+            _note_extra_columns(batch, job.known_columns, source, count)
             rows = Rows(
                 data=_renamed(batch, job),
                 ordinals=np.empty(len(batch.positions), dtype=np.int64),
@@ -85,9 +109,9 @@ def _source_chunks(task: Task, job: StageJob, opened: OpenTask) -> Iterator[_Chu
             yield _Chunk(rows, batch.rejects, count)
 
 
-def _note_extra_columns(batch: SourceBatch, job: StageJob, source: Source, count: InputCount) -> None:
+def _note_extra_columns(batch: SourceBatch, known: tuple[str, ...], source: Source, count: InputCount) -> None:
     """Note columns that the fixed schema does not have; raise BadFile where they are an error."""
-    extra = {*batch.extra_columns} - {*job.known_columns} - {*count.extra_columns}
+    extra = {*batch.extra_columns} - {*known} - {*count.extra_columns}
     if not extra:
         return
     if source.extra_columns == "error":
@@ -116,6 +140,89 @@ def _renamed(batch: SourceBatch, job: StageJob) -> pa.RecordBatch:
         return batch.rows
     columns = [batch.rows.column(old) for _, old in job.renames]
     return pa.RecordBatch.from_arrays(columns, schema=job.input_schema)
+
+
+def _mixed_chunks(mixed: Range, job: StageJob, opened: OpenTask, account: Account) -> Iterator[_Chunk]:
+    """Yield the rows of a range in the schedule's order, and then the rejects of each part."""
+    parts = [_part(part, job, opened, account, left_out=not mixed.order) for part in mixed.parts]
+    yield _Chunk(in_schedule(mixed, [found for found, _ in parts]), (), InputCount(uri="", version="", bytes=0))
+    for part, (found, count) in zip(mixed.parts, parts, strict=True):
+        if found.rejects:
+            leaf = job.leaves[part.leaf]
+            none = replace(nothing(job), prefix=prefix_of(part, leaf))
+            yield _Chunk(none, found.rejects, count, of=(leaf.name, part.epoch))
+
+
+def _part(
+    part: Part, job: StageJob, opened: OpenTask, account: Account, *, left_out: bool
+) -> tuple[PartRows, InputCount]:
+    leaf = job.leaves[part.leaf]
+    count = _counted(part.piece, opened)
+    positions = np.frombuffer(part.positions, dtype="<i8")
+    first, last = int(positions.min()), int(positions.max())
+    if leaf.source is None:
+        found = shard_part(part, leaf, _shard_rows_within(part, job, first, last), account, left_out=left_out)
+    else:
+        piece = leaf.source.within(part.piece, first, last)
+        physical = pa.schema([(old, job.input_schema.field(new).type) for new, old in leaf.renames])
+        batches = _unless_bad(leaf.source.read(piece, schema=physical), leaf.source, count)
+        noted = _noted(batches, leaf, leaf.source, count)
+        found = source_part(part, leaf, job, noted, account)
+    count.rows = found.rows.count
+    return found, count
+
+
+def _noted(batches: Iterator[SourceBatch], leaf: LeafJob, source: Source, count: InputCount) -> Iterator[SourceBatch]:
+    for batch in batches:
+        _note_extra_columns(batch, leaf.known_columns, source, count)
+        yield batch
+
+
+def _shard_rows_within(part: Part, job: StageJob, first: int, last: int) -> Iterator[Rows]:
+    with open_shard(job, part.piece.file.uri) as reader:
+        piece = replace(part.piece, start=first, stop=last + 1)
+        groups, position = _overlapping(reader.metadata, piece)
+        wanted = [c for c in (*job.input_schema.names, *job.upstream_marks) if c in reader.schema_arrow.names]
+        for batch in reader.iter_batches(
+            batch_size=_batch_rows(reader.metadata), row_groups=groups, columns=wanted, use_threads=False
+        ):
+            yield _shard_rows(batch, job, piece, position)
+            position += batch.num_rows
+
+
+def _overlapping(metadata: pq.FileMetaData, piece: Slice) -> tuple[list[int], int]:
+    """Return the row groups that hold rows of the slice, and the number of the first row in them."""
+    groups: list[int] = []
+    first_row = row = 0
+    for number in range(metadata.num_row_groups):
+        rows = metadata.row_group(number).num_rows
+        if row < (piece.stop or 0) and row + rows > piece.start:
+            if not groups:
+                first_row = row
+            groups.append(number)
+        row += rows
+    return groups, first_row
+
+
+def _left_out(parcel: Parcel) -> Parcel:
+    """Drop every row of a parcel, by the mixture, with the bucket that it is left in."""
+    rows = parcel.rows
+    if not rows.count:
+        return parcel
+    assert rows.tags is not None
+    # The last tag of a row of a stage's mixture is its bucket.
+    ends = pc.subtract(pc.cumulative_sum(pc.list_value_length(rows.tags)), 1)
+    buckets = rows.tags.flatten().take(ends)
+    parcel.dropped.append(
+        Dropped(
+            rows=rows,
+            operator_id=LEFT_OUT,
+            reasons=pa.repeat(LEFT_OUT, rows.count),
+            evidence=pc.binary_join_element_wise('{"bucket":"', buckets, '"}', ""),
+        )
+    )
+    parcel.rows = rows.slice(0, 0)
+    return parcel
 
 
 def _shard_chunks(task: Task, job: StageJob, opened: OpenTask) -> Iterator[_Chunk]:
@@ -226,7 +333,7 @@ def _parcels(chunks: Iterator[_Chunk], job: StageJob, limit: int | None) -> Iter
             if large is not None:
                 _set_aside_large(parcel, large, limit_bytes or 0)
             if number == 0 and rejects:
-                ordinal = _set_aside_rejects(parcel, rejects, job, rows.prefix, ordinal)
+                ordinal = _set_aside_rejects(parcel, rejects, job, rows.prefix, ordinal, of=chunk.of)
             yield parcel
         if left is not None and left <= 0:
             return
@@ -278,7 +385,15 @@ def _set_aside_large(parcel: Parcel, large: np.ndarray, limit: int) -> None:
     parcel.rows = parcel.rows.select(~large)
 
 
-def _set_aside_rejects(parcel: Parcel, rejects: tuple[Reject, ...], job: StageJob, prefix: str, ordinal: int) -> int:
+def _set_aside_rejects(
+    parcel: Parcel,
+    rejects: tuple[Reject, ...],
+    job: StageJob,
+    prefix: str,
+    ordinal: int,
+    *,
+    of: tuple[str, int] | None,
+) -> int:
     schema = job.input_schema
     count = len(rejects)
     data = pa.RecordBatch.from_arrays([pa.nulls(count, f.type) for f in schema], schema=schema)
@@ -288,6 +403,9 @@ def _set_aside_rejects(parcel: Parcel, rejects: tuple[Reject, ...], job: StageJo
         prefix=prefix,
         positions=pa.array([r.position for r in rejects], pa.int64()),
     )
+    if of is not None:
+        name, epoch = of
+        rows = replace(rows, ids=row_ids(prefix, rows.positions, epoch), sources=pa.repeat(name, count))
     parcel.quarantined.append(
         Quarantined(
             rows=rows,

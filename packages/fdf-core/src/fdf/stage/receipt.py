@@ -32,6 +32,8 @@ class Receipt:
     read_errors: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     attempts: int = 1
+    mixed: dict[str, Any] = field(default_factory=dict)
+    """In a run that mixes: by leaf [rows, planned, delivered, off], what was left out, and what was kept by source."""
 
     @property
     def files(self) -> tuple[FileEntry, ...]:
@@ -62,6 +64,7 @@ class Receipt:
             "read_errors": self.read_errors,
             "seconds": round(self.seconds, 6),
             "attempts": self.attempts,
+            **({"mixed": self.mixed} if self.mixed else {}),
         }
         return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
@@ -89,4 +92,5 @@ class Receipt:
             read_errors=value["read_errors"],
             seconds=value["seconds"],
             attempts=value["attempts"],
+            mixed=value.get("mixed", {}),
         )

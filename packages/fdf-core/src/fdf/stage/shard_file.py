@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from fdf.plan.task import SplitKey
 from fdf.sinks.base import ShardWriter, Sink
 from fdf.storage.base import Store
 
+POSITIONED = re.compile(r"part-(\d+)-[0-9a-f]{12}-[0-9a-f]{12}\.[^/]+$")
+
 
 @dataclass(frozen=True)
 class FileEntry:
@@ -24,6 +27,12 @@ class FileEntry:
     bytes: int
     sha256: str
     split: str
+
+    @property
+    def position(self) -> str:
+        """Where its rows stand in a mixture's schedule, as its name says; "" for a file of no mixture."""
+        named = POSITIONED.search(self.path)
+        return named.group(1) if named else ""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import pyarrow.parquet as pq
 
@@ -17,8 +18,16 @@ from fdf.stage.reading import open_shard
 from fdf.stage.shard_file import FileEntry
 from fdf.storage.retry import retrying
 
-Piece = tuple[SplitKey, tuple[Slice, ...], int]
-"""A split before it is a task: its key, its inputs, and about how many bytes it holds."""
+
+class Piece(NamedTuple):
+    """A split before it is a task."""
+
+    key: SplitKey
+    inputs: tuple[Slice, ...]
+    bytes: int
+    """About how many it holds."""
+    position: str = ""
+    """Where its rows stand in a mixture's schedule."""
 
 
 def stage_tasks(
@@ -26,7 +35,7 @@ def stage_tasks(
 ) -> Iterator[Task]:
     """Yield the tasks of a stage in input order; a source is listed as tasks are drawn."""
     ref = StageRef.of(job)
-    resources = _resources(job)
+    resources = resources_of(job)
     if upstream is None:
         assert job.source is not None
         pieces = _source_pieces(job.source, job.source_name)
@@ -39,13 +48,14 @@ def stage_tasks(
         yield from _limited(pieces, job.source, limit, ref, resources)
         return
     if stage.group_bytes is None:
-        for key, inputs, _ in pieces:
-            yield Task(key=key, stage=ref, inputs=inputs, resources=resources)
+        for piece in pieces:
+            yield Task(key=piece.key, stage=ref, inputs=piece.inputs, resources=resources, position=piece.position)
         return
     for group in grouped(pieces, stage.group_bytes):
-        key = group_key([key for key, _, _ in group])
-        inputs = tuple(i for _, inputs, _ in group for i in inputs)
-        yield Task(key=key, kind="group", stage=ref, inputs=inputs, resources=resources)
+        key = group_key([piece.key for piece in group])
+        inputs = tuple(i for piece in group for i in piece.inputs)
+        position = group[0].position
+        yield Task(key=key, kind="group", stage=ref, inputs=inputs, resources=resources, position=position)
 
 
 def grouped(pieces: Iterable[Piece], size: int) -> Iterator[list[Piece]]:
@@ -56,7 +66,7 @@ def grouped(pieces: Iterable[Piece], size: int) -> Iterator[list[Piece]]:
     group: list[Piece] = []
     held = 0
     for piece in pieces:
-        key, _, weight = piece
+        key, weight = piece.key, piece.bytes
         if group and held + weight > 2 * size:
             yield group
             group, held = [], 0
@@ -80,19 +90,20 @@ def group_key(members: Sequence[SplitKey]) -> SplitKey:
 def _source_pieces(source: Source, name: str) -> Iterator[Piece]:
     for split in source.splits():
         key = SplitKey.of(name, split.location, split.version)
-        yield key, split.slices, sum(s.bytes for s in split.slices)
+        yield Piece(key, split.slices, sum(s.bytes for s in split.slices))
 
 
 def _shard_piece(entry: FileEntry) -> Piece:
     file = InputFile(uri=entry.path, path=entry.split, size=entry.bytes, version=entry.sha256)
     key = SplitKey(location=entry.split, version=entry.sha256[:16])
-    return key, (Slice(file=file),), entry.bytes
+    return Piece(key, (Slice(file=file),), entry.bytes, entry.position)
 
 
 def _whole_or_parts(entries: Iterable[FileEntry], size: int, job: StageJob) -> Iterator[Piece]:
     """Cut shards of more than twice the size at row groups."""
     for entry in entries:
-        key, (whole,), _ = piece = _shard_piece(entry)
+        piece = _shard_piece(entry)
+        key, (whole,) = piece.key, piece.inputs
         if entry.bytes <= 2 * size:
             yield piece
             continue
@@ -104,7 +115,7 @@ def _whole_or_parts(entries: Iterable[FileEntry], size: int, job: StageJob) -> I
             row += metadata.row_group(number).num_rows
             if held >= size or number == metadata.num_row_groups - 1:
                 part = Slice(file=whole.file, start=start, stop=row, share=held / entry.bytes)
-                yield SplitKey.of(key.location, f"{start}:{row}", key.version), (part,), held
+                yield Piece(SplitKey.of(key.location, f"{start}:{row}", key.version), (part,), held, entry.position)
                 start, held = row, 0
 
 
@@ -123,7 +134,8 @@ def _limited(
 ) -> Iterator[Task]:
     """Yield tasks for the first `limit` records in input order, counting them as far as needed."""
     left = limit
-    for whole, inputs, _ in pieces:
+    for piece in pieces:
+        whole, inputs = piece.key, piece.inputs
         if left <= 0:
             return
         here = sum(retrying(partial(source.count_rows, i, at_most=left), what=f"counting {i.file.uri}") for i in inputs)
@@ -135,7 +147,8 @@ def _limited(
         left -= here
 
 
-def _resources(job: StageJob) -> Resources:
+def resources_of(job: StageJob) -> Resources:
+    """Return what a task of the stage asks for: the most that any of its operators does."""
     asked = [s.use.resources for s in job.steps]
     return Resources(
         cpus=max((r.cpus for r in asked), default=1),

@@ -144,7 +144,7 @@ def run_split(
     opened = open_task(task, job)
     watched = _watched(opened.parcels, task, job, emit, cancel)
     parcels = run_segment(job.steps, watched, caller=Caller(attempt, at))
-    return commit_task(task, job, parcels, store, inputs=opened.inputs, attempts=attempt.number)
+    return commit_task(task, job, parcels, store, opened=opened, attempts=attempt.number)
 
 
 def summary(receipt: Receipt) -> dict[str, object]:

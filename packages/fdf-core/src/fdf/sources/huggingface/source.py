@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -31,12 +31,13 @@ from fdf.sources.text import TextSource
 from fdf.sources.webdataset import WebdatasetSource
 from fdf.storage.uri import local_path
 
-_READERS: dict[str, type[FileSource]] = {
+_DIRECT: dict[str, type[FileSource]] = {
     source.type: source for source in (ParquetSource, JsonlSource, CsvSource, ArrowSource, TextSource, WebdatasetSource)
 }
 _MORE: dict[str, dict[str, Any]] = {"text": {"sample_by": "line"}}
 """What a reader has to be told to read as `datasets` does."""
-_STREAMED = "streamed"
+_PREPARED, _STREAMED = "prepared", "streamed"
+_READERS: dict[str, type[FileSource]] = {**_DIRECT, _PREPARED: ParquetSource}
 
 
 @dataclass(frozen=True)
@@ -76,31 +77,47 @@ class HubSource(Source):
     def options(self) -> dict[str, Any]:
         """Return what decides which rows come out; not the revision, since each file's content has its version."""
         named = ("config", "split", "data_files", "columns", "schema", "max_row_bytes")
-        found = self._found().format
+        known = self._known().format
         return {
             "type": self.type,
             "version": self.version,
-            "reads": [found, _READERS[found].version if self.indexed else "1"],
+            "reads": [known, _READERS[known].version if known in _READERS else "1"],
             **{name: getattr(self, name) for name in named},
         }
 
     @property
     def indexed(self) -> bool:
         """Say whether there are files to read; only `datasets` streams what it alone can read."""
-        return self._found().format != _STREAMED
+        return self._known().format != _STREAMED
 
     def pins(self) -> Mapping[str, Any]:
-        """Return the commit that the revision is; nothing for a local folder."""
+        """Return the commit that the revision is, and what the files are."""
         origin = self._origin()
-        return {} if not isinstance(origin, HubOrigin) else {"path": self.path, **dataclasses.asdict(origin.pin)}
+        commit = dataclasses.asdict(origin.pin) if isinstance(origin, HubOrigin) else {}
+        return {"path": self.path, **commit, "format": self._known().format}
 
     def pinned(self, pins: Mapping[str, Any]) -> Self:
         """Return the source at the commit that an unfinished run resolved."""
-        if pins.get("path") != self.path or self._folder() is not None:
+        if pins.get("path") != self.path:
             return self
         same = dataclasses.replace(self)
-        pin = Pin(repository=pins["repository"], revision=pins["revision"], commit=pins["commit"])
-        same.__dict__["_where"] = HubOrigin(pin)
+        if "commit" in pins:
+            pin = Pin(repository=pins["repository"], revision=pins["revision"], commit=pins["commit"])
+            same.__dict__["_where"] = HubOrigin(pin)
+        if pins["format"] in _DIRECT:
+            same.__dict__["_brief"] = _Found(pins["format"])
+        return same
+
+    def listed(self, files: Sequence[InputFile]) -> Self:
+        """Return the source with this listing in place of a look at the hub, where the files can be read as they are.
+
+        What `datasets` prepared may be gone since, so that is looked up again, at the same commit.
+        """
+        known: _Found | None = self.__dict__.get("_brief") or self.__dict__.get("_what")
+        if known is None or known.format not in _DIRECT:
+            return self
+        same = dataclasses.replace(self)
+        same.__dict__.update(_where=self._origin(), _what=_Found(known.format, tuple(files)))
         return same
 
     def files(self) -> list[InputFile]:
@@ -129,6 +146,15 @@ class HubSource(Source):
     def count_rows(self, piece: Slice, *, at_most: int) -> int:
         """Count without copying: the planner may need no more than a footer."""
         return self._reader().count_rows(piece, at_most=at_most)
+
+    def within(self, piece: Slice, first: int, last: int) -> Slice:
+        """Return a smaller slice where the format allows."""
+        return self._reader().within(piece, first, last)
+
+    def record_bytes(self, piece: Slice) -> float:
+        """Return the mean of a slice: by the footer alone, or of the copy that will be read anyway."""
+        reader = self._reader()
+        return reader.record_bytes(piece if isinstance(reader, ParquetSource) else self._here(piece))
 
     def stream(self, *, schema: pa.Schema, start: int) -> Iterator[SourceBatch]:
         """Yield the records from number `start` on, in the order of the files."""
@@ -211,7 +237,7 @@ class HubSource(Source):
         loadable = Loadable(origin.name, name, self.split, commit, self.data_files)
         if self.streaming:
             return _Found(_STREAMED, (), loadable)
-        return _Found("parquet", tuple(_prepared(loadable)), loadable)
+        return _Found(_PREPARED, tuple(_prepared(loadable)), loadable)
 
     def _reader(self) -> FileSource:
         """Return the source that reads slices of the files."""

@@ -1,0 +1,191 @@
+"""Measures the documents of indexed sources ahead of the schedule, shard after shard, and remembers what it found.
+
+Only the columns that count are read. What was measured of a shard is kept in `$FDF_CACHE/mixture-sizes` under the
+shard's content version, so that resuming and later runs read it back.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from fdf.errors import BadFile, PlanError
+from fdf.fingerprint import digest
+from fdf.mixture.order import WINDOW
+from fdf.mixture.sizes import Measure, Sizes
+from fdf.operator import cache_dir
+from fdf.schema import row_bytes
+from fdf.sources.base import Slice, Source, SourceBatch
+from fdf.storage.retry import retrying
+
+STEP = 32 * WINDOW
+"""Records that are measured before the first of them can be scheduled."""
+Integers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Consecutive records of a shard, those that cannot be read included: where they stand and what each weighs."""
+
+    positions: Integers
+    sizes: Sizes
+    bytes: int
+    """Bytes of the measured columns: at least so much a reader will hold."""
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leaf:
+    """One indexed source of a mixture, as far as measuring and scheduling know it."""
+
+    name: str
+    source: Source
+    measure: Measure
+    renames: tuple[tuple[str, str], ...]
+    """Every column it has: (name in the mixture, name in its files)."""
+    schema: pa.Schema
+    """The columns under the mixture's names and types."""
+
+    def pieces(self) -> list[Slice]:
+        """Return the shards, in input order."""
+        return [piece for split in self.source.splits() for piece in split.slices]
+
+    def measured(self, piece: Slice) -> Iterator[Measured]:
+        """Yield a shard's records in order, `STEP` at a time; from the cache where it is known."""
+        known = _Sidecar(self, piece)
+        found = known.load()
+        if found is not None:
+            yield from found
+            return
+        parts: list[Measured] = []
+        for part in _stepped(self._read(piece)):
+            parts.append(part)
+            yield part
+        known.save(parts)
+
+    def total(self) -> int:
+        """Return what all records weigh; measures every shard."""
+        return sum(int(part.sizes.sum()) for piece in self.pieces() for part in self.measured(piece))
+
+    def _read(self, piece: Slice) -> Iterator[Measured]:
+        named = dict(self.renames)
+        old = [named[c] for c in self.measure.columns]
+        wanted = pa.schema([(o, self.schema.field(n).type) for o, n in zip(old, self.measure.columns, strict=True)])
+        batches = self.source.read(piece, schema=wanted)
+        unreadable = 1 if self.measure.method == "rows" else 0
+        while (batch := self._next(batches, piece)) is not None:
+            rows = batch.rows.rename_columns(list(self.measure.columns)) if old else batch.rows
+            positions = batch.positions.to_numpy(zero_copy_only=False)
+            # A batch without columns has no rows of its own: its positions count.
+            sizes = self.measure.of(rows) if old else np.ones(len(positions), dtype=np.int64)
+            if batch.rejects:
+                rejected = np.array([r.position for r in batch.rejects], dtype=np.int64)
+                positions = np.concatenate([positions, rejected])
+                sizes = np.concatenate([sizes, np.full(len(rejected), unreadable, dtype=np.int64)])
+                order = np.argsort(positions, kind="stable")
+                positions, sizes = positions[order], sizes[order]
+            if len(sizes) and sizes.min() < 0:
+                raise PlanError(
+                    f"a row of `{self.name}` ({piece.file.uri}) has a negative number of {self.measure.unit}",
+                    help=f"check the column `{self.measure.columns[0]}`, or leave it out with `columns:`",
+                )
+            yield Measured(positions, sizes, int(row_bytes(rows).sum()) if old else 0)
+
+    def _next(self, batches: Iterator[SourceBatch], piece: Slice) -> SourceBatch | None:
+        try:
+            return next(batches, None)
+        except BadFile as error:
+            if self.source.on_bad_file == "skip":
+                return None
+            raise error.of(piece.file.uri) from error
+
+
+def _stepped(parts: Iterator[Measured]) -> Iterator[Measured]:
+    """Join and cut parts so that all but the last hold `STEP` records."""
+    held: list[Measured] = []
+    count = 0
+    for part in parts:
+        held.append(part)
+        count += len(part)
+        if count < STEP:
+            continue
+        whole = joined(held)
+        full = count - count % STEP
+        for start in range(0, full, STEP):
+            share = whole.bytes * STEP // count
+            yield Measured(whole.positions[start : start + STEP], whole.sizes[start : start + STEP], share)
+        held = [Measured(whole.positions[full:], whole.sizes[full:], whole.bytes * (count - full) // count)]
+        count -= full
+    if count:
+        yield joined(held)
+
+
+def joined(parts: Sequence[Measured]) -> Measured:
+    """Return the records of all parts."""
+    none = np.empty(0, dtype=np.int64)
+    return Measured(
+        np.concatenate([none, *(p.positions for p in parts)]),
+        np.concatenate([none, *(p.sizes for p in parts)]),
+        sum(p.bytes for p in parts),
+    )
+
+
+class _Sidecar:
+    """What is known of one shard's records, as an Arrow file in the cache: a record batch per part."""
+
+    def __init__(self, leaf: Leaf, piece: Slice) -> None:
+        named = dict(leaf.renames)
+        name = digest(
+            {
+                "uri": piece.file.uri,
+                "version": piece.file.version,
+                "range": [piece.start, piece.stop],
+                "source": [leaf.source.type, leaf.source.version, leaf.source.options()],
+                "measure": vars(leaf.measure) | {"tokenizer": None},
+                "columns": [[n, named[n], str(leaf.schema.field(n).type)] for n in leaf.measure.columns],
+                "step": STEP,
+            }
+        )
+        self._path = cache_dir() / "mixture-sizes" / name[:2] / f"{name}.arrow"
+
+    def load(self) -> list[Measured] | None:
+        """Return what was measured; None where nothing was, or where it cannot be read."""
+        try:
+            with pa.memory_map(str(self._path)) as file:
+                batches = pa.ipc.open_file(file).read_all().to_batches()
+        except (OSError, pa.ArrowInvalid):
+            return None
+        return [
+            Measured(b["position"].to_numpy(), b["size"].to_numpy(), int(b["bytes"][0].as_py()))
+            for b in batches
+            if b.num_rows
+        ]
+
+    def save(self, parts: Sequence[Measured]) -> None:
+        """Keep what was measured; a cache that cannot be written to is done without."""
+        schema = pa.schema([("position", pa.int64()), ("size", pa.int64()), ("bytes", pa.int64())])
+        aside = self._path.with_name(f".{self._path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            options = pa.ipc.IpcWriteOptions(compression="zstd")
+            with pa.OSFile(str(aside), "wb") as file, pa.ipc.new_file(file, schema, options=options) as writer:
+                for part in parts:
+                    held = np.full(len(part), part.bytes, dtype=np.int64)
+                    writer.write_batch(pa.record_batch([part.positions, part.sizes, held], schema=schema))
+            aside.replace(self._path)
+        except OSError:
+            aside.unlink(missing_ok=True)
+
+
+def listing(leaf: Leaf) -> list[Slice]:
+    """Return a leaf's shards; faults of the store that pass are waited for."""
+    return retrying(partial(leaf.pieces), what=f"listing `{leaf.name}`")

@@ -1,0 +1,164 @@
+"""Plans the mixture of an input: lists and pins its sources, unifies their columns, and names the whole by a hash.
+
+The plan's hash covers the settings and the pinned listing with versions, never measured sizes: other sources, versions
+or weights are another dataset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from fdf.errors import FdfError, Problem
+from fdf.fingerprint import digest
+from fdf.mixture.measuring import Leaf
+from fdf.mixture.settings import Settings, check_feasible, read_settings
+from fdf.mixture.sizes import choose_measure
+from fdf.plan.encoding import decode_schema, encode_schema
+from fdf.plan.job import LeafJob
+from fdf.recipe.model import DatasetUse, MixtureUse
+from fdf.sources.base import InputFile, Source
+from fdf.sources.conform import unify
+from fdf.sources.naming import resolve_columns
+
+MIXTURE_FORMAT = "fdf-mixture/1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedMixture:
+    """A mixture that can be scheduled."""
+
+    settings: Settings
+    plan_hash: str
+    leaves: tuple[Leaf, ...] = ()
+    """An input's datasets; none for the mixture of a stage, whose buckets are filled when it starts."""
+    schema: pa.Schema | None = None
+    known_columns: tuple[tuple[str, ...], ...] = ()
+    pins: Mapping[str, Any] | None = None
+    notes: tuple[str, ...] = ()
+    resolved: Mapping[str, Any] | None = None
+    """What each source resolved, such as the commit behind a branch."""
+
+    def leaf_jobs(self, wanted: tuple[str, ...]) -> tuple[LeafJob, ...]:
+        """Return the leaves as workers need them, reading only these columns."""
+        return tuple(
+            LeafJob(
+                name=leaf.name,
+                measure=leaf.measure,
+                source=leaf.source,
+                known_columns=known,
+                renames=tuple((new, old) for new, old in leaf.renames if new in wanted),
+            )
+            for leaf, known in zip(self.leaves, self.known_columns, strict=True)
+        )
+
+
+def plan_mixture(use: MixtureUse, *, seed: int, pinned: Mapping[str, Any] | None) -> PlannedMixture:
+    """Return the plan of an input's mixture; `pinned` is what an unfinished run resolved, listed and found."""
+    given = use.settings
+    settings = read_settings(given, [_settings_of(d) for d in use.datasets], seed=seed)
+    check_feasible(settings)
+    opened: list[tuple[DatasetUse, Source, pa.Schema, Mapping[str, Any]]] = []
+    for dataset in use.datasets:
+        with_pins = (pinned or {}).get("leaves", {}).get(dataset.name)
+        try:
+            opened.append((dataset, *_opened(dataset, with_pins)))
+        except FdfError as error:
+            raise _placed(error, dataset) from error
+    named = []
+    notes: list[str] = []
+    for dataset, source, physical, _ in opened:
+        naming = resolve_columns(physical, source.columns)
+        types = {f.name: f.type for f in physical}
+        named.append((dataset.name, naming.pairs, pa.schema([(new, types[old]) for new, old in naming.pairs])))
+        notes += [f"`{dataset.name}`: {note}" for note in naming.notes]
+    schema = unify([(f"`{name}`", columns) for name, _, columns in named])
+    leaves = []
+    for (dataset, source, _, _), (name, pairs, columns) in zip(opened, named, strict=True):
+        try:
+            measure = choose_measure(settings.unit, columns, tokenizer=settings.tokenizer, name=name)
+        except FdfError as error:
+            raise _placed(error, dataset) from error
+        own = pa.schema([schema.field(new) for new, _ in pairs])
+        leaves.append(Leaf(name=name, source=source, measure=measure, renames=pairs, schema=own))
+    identity = {
+        "format": MIXTURE_FORMAT,
+        "settings": settings.identity(),
+        "leaves": [_leaf_identity(leaf, physical) for leaf, (_, _, physical, _) in zip(leaves, opened, strict=True)],
+        "schema": [[f.name, str(f.type)] for f in schema],
+    }
+    return PlannedMixture(
+        settings=settings,
+        plan_hash=digest(identity),
+        leaves=tuple(leaves),
+        schema=schema,
+        known_columns=tuple(tuple(physical.names) for _, _, physical, _ in opened),
+        pins={"leaves": {dataset.name: pins for dataset, _, _, pins in opened}},
+        notes=tuple(notes),
+        resolved={d.name: dict(source.pins()) for d, source, _, _ in opened if source.pins()},
+    )
+
+
+def _settings_of(dataset: DatasetUse) -> dict[str, Any]:
+    given: dict[str, Any] = {"name": dataset.name, "epochs": dataset.epochs}
+    if dataset.weight is not None:
+        given["weight"] = dataset.weight
+    return given | ({"cap": dataset.cap} if dataset.cap is not None else {})
+
+
+def _opened(dataset: DatasetUse, pinned: Mapping[str, Any] | None) -> tuple[Source, pa.Schema, Mapping[str, Any]]:
+    """Return a dataset's source with its listing and columns fixed, and what pins them."""
+    source = dataset.source
+    if pinned is not None:
+        source = source.pinned(pinned["source"])
+        source = source.listed([InputFile(**f) for f in pinned["files"]])
+        return source, decode_schema(pinned["schema"]), pinned
+    source = source.pinned(source.pins())
+    files = source.files() if source.indexed else []
+    source = source.listed(files)
+    physical = source.physical_schema()
+    pins = {
+        "source": dict(source.pins()),
+        "files": [vars(f) for f in files],
+        "schema": encode_schema(physical),
+    }
+    return source, physical, pins
+
+
+def _placed(error: FdfError, dataset: DatasetUse) -> FdfError:
+    """Give what is wrong with one dataset its place in the recipe."""
+    problems = []
+    for problem in error.problems:
+        message = problem.message if f"`{dataset.name}`" in problem.message else f"`{dataset.name}`: {problem.message}"
+        problems.append(
+            Problem(
+                code=problem.code,
+                message=message,
+                place=problem.place or dataset.place,
+                hint=problem.hint,
+                help=problem.help,
+            )
+        )
+    return type(error)(*problems)
+
+
+def _leaf_identity(leaf: Leaf, physical: pa.Schema) -> dict[str, Any]:
+    source = leaf.source
+    files = [[f.path, f.version, f.size] for f in source.files()] if source.indexed else []
+    return {
+        "name": leaf.name,
+        "type": source.type,
+        "version": source.version,
+        "columns": source.columns,
+        "extra_columns": source.extra_columns,
+        "max_row_bytes": source.max_row_bytes,
+        "options": source.options(),
+        "schema": [[f.name, str(f.type)] for f in physical],
+        "measure": leaf.measure.describe(),
+        # Where there are files their versions say it all, and a commit that changes none is the same dataset.
+        "pins": {} if source.indexed else dict(source.pins()),
+        "files": digest(files),
+    }
