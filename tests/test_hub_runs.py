@@ -216,3 +216,67 @@ def test_what_can_only_be_streamed_is_refused_alone(hub, recipe):
         fdf.run(recipe, runner="serial")
     recipe["input"]["streaming"] = False
     assert fdf.run(recipe, runner="serial").stages[-1].manifest["counts"]["rows_out"] == 1
+
+
+def test_the_datasets_of_the_vlm_recipe_are_mixed_at_their_commits(hub, tmp_path, checkout):
+    """The input of the README's recipe, word for word but for the cap that ends it."""
+    web, pairs = hub.dataset("tiiuae/falcon-refinedweb"), hub.dataset("laion/laion2B-en")
+    web.commit({f"data/train-0000{i}-of-00002-f00.parquet": texts(i) for i in (0, 1)})
+    table = pa.table({"URL": [f"https://x/{i}" for i in range(200)], "TEXT": [f"caption {i}" for i in range(200)]})
+    file = io.BytesIO()
+    pq.write_table(table, file)
+    pairs.commit({"part-00000-f00-c000.snappy.parquet": file.getvalue()})
+    recipe = {
+        "name": "vlm",
+        "input": {
+            "type": "mixture",
+            "seed": 42,
+            "unit": "tokens",
+            "total": 800,
+            "datasets": [
+                {
+                    "name": "refinedweb",
+                    "source": {"type": "huggingface", "path": "tiiuae/falcon-refinedweb"},
+                    "weight": 0.6,
+                },
+                {
+                    "name": "laion2b",
+                    "source": {"type": "huggingface", "path": "laion/laion2B-en", "streaming": True},
+                    "weight": 0.4,
+                },
+            ],
+        },
+        "stages": [
+            {
+                "name": "count",
+                "materialize": {"path": str(tmp_path / "count")},
+                "operators": [{"id": "score.text", "kind": "score", "op": "TextStatistics"}],
+            }
+        ],
+        "output": {"type": "parquet", "path": str(tmp_path / "out")},
+    }
+    crash = {VARIABLE: f"receipt-written:{tmp_path / 'passed'}#1"}
+    driver = Driver(recipe, tmp_path / "driver", env=crash, runner="serial")
+    assert driver.wait() == -signal.SIGKILL, driver.errors()
+    first = [next(iter(repository.commits)) for repository in (web, pairs)]
+    web.commit({"data/train-00000-of-00002-f00.parquet": texts(0, "second")})
+    hub.forget()
+    fdf.run(recipe, runner="local")
+    assert not hub.asked("/revision/|/tree/")  # what was resolved and listed is kept
+    told = manifest(tmp_path / "count")
+    resolved = told["mixture"]["resolved"]
+    assert [resolved[name]["commit"] for name in ("refinedweb", "laion2b")] == first
+    kept = pa.concat_tables(pq.read_table(tmp_path / "count" / f["path"]) for f in told["outputs"])
+    by_source = {
+        name: [
+            t for t, s in zip(kept["text"].to_pylist(), kept["__fdf__/source"].to_pylist(), strict=True) if s == name
+        ]
+        for name in ("refinedweb", "laion2b")
+    }
+    assert all(t.startswith("first commit") for t in by_source["refinedweb"])
+    assert all(t.startswith("caption") for t in by_source["laion2b"])
+    # The documented estimate of tokens: a quarter of the UTF-8 bytes, rounded up.
+    tokens = {name: sum(-(-len(t.encode()) // 4) for t in found) for name, found in by_source.items()}
+    assert abs(tokens["refinedweb"] / sum(tokens.values()) - 0.6) < 0.02
+    fdf.run(recipe, runner="serial")
+    assert manifest(tmp_path / "count")["mixture"]["resolved"]["refinedweb"]["commit"] != first[0]
