@@ -7,8 +7,10 @@ import io
 import json
 import pickle
 import shutil
+import struct
 import sys
 import tarfile
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
@@ -271,15 +273,27 @@ def test_a_saved_dataset_on_the_hub_is_read(hub, tmp_path):
     assert [r["n"] for r in read(HubSource(path="a/b", split="held", streaming=True))] == list(range(190, 200))
 
 
-def picture(color: int) -> bytes:
-    image = pytest.importorskip("PIL.Image")
-    file = io.BytesIO()
-    image.new("RGB", (4, 4), (color, 0, 0)).save(file, format="PNG")
-    return file.getvalue()
+def picture(shade: int) -> bytes:
+    """Return a PNG of one grey pixel."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes([0, shade]))) + chunk(b"IEND", b"")
+
+
+def test_pictures_without_pillow_say_what_is_missing(hub, monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "PIL_AVAILABLE", False)
+    hub.dataset("a/b").commit({"train/cat/1.png": picture(1), "train/dog/2.png": picture(2)})
+    with pytest.raises(MissingDependency, match="Pillow"):
+        HubSource(path="a/b").physical_schema()
 
 
 def test_pictures_in_folders_come_with_their_bytes(hub):
     pytest.importorskip("datasets")
+    pytest.importorskip("PIL")
     pictures = {f"train/{'cat' if i % 2 else 'dog'}/{i}.png": picture(i) for i in range(6)}
     hub.dataset("a/b").commit({**pictures, "test/cat/9.png": picture(9)})
     wanted = sorted((path.split("/")[1] == "dog", content) for path, content in pictures.items())
@@ -326,7 +340,12 @@ def test_a_stream_goes_on_with_the_same_rows_under_the_same_numbers(hub):
     hub.dataset("a/b").commit({"train-0.json": json.dumps([{"n": 0, "text": "another"}])})
     assert stream(1700) == (numbers[1700:], rows[1700:])
     assert stream(2499, pa.schema([("text", pa.string())])) == ([2499], [{"text": "2499"}])
-    assert pickle.loads(pickle.dumps(source)).pins() == source.pins()
+    assert stream(0, pa.schema([]))[0] == numbers
+    worker = pickle.loads(pickle.dumps(source))
+    assert worker.pins() == source.pins()
+    hub.forget()
+    assert sum(b.rows.num_rows for b in worker.stream(schema=schema, start=2000)) == 500
+    assert not hub.asked("/api/datasets/a/b/revision/main")
 
 
 def test_a_stream_outlives_faults_that_pass(hub):

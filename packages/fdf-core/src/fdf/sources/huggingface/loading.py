@@ -14,10 +14,12 @@ import pyarrow as pa
 from fdf.errors import BadFile, FdfError, MissingDependency, PlanError, Problem, TransientError
 from fdf.sources.huggingface.layout import DataFiles
 from fdf.sources.huggingface.origin import INSTALL, told
-from fdf.storage.retry import is_transient, retrying
+from fdf.storage.retry import causes, is_transient, retrying
 from fdf.storage.uri import redacted
 
 _ROWS = 1000
+_FILES = 32
+"""Rows whose files are held in memory at once."""
 _SHARD = r"-\d+-of-\d+"
 
 
@@ -67,12 +69,10 @@ class Loadable:
     def tables(self, start: int) -> Iterator[pa.Table]:
         """Yield the records from number `start` on. Raises TransientError for a fault that may pass, else BadFile."""
         stream = self.streamed()
-        batches = iter((stream.skip(start) if start else stream).iter(batch_size=_ROWS))
+        tables = _tables(stream.skip(start) if start else stream)
         while True:
             try:
-                table = next(batches)
-            except StopIteration:
-                return
+                table = next(tables, None)
             except (FdfError, TransientError):
                 raise
             except Exception as error:
@@ -80,7 +80,9 @@ class Loadable:
                 if is_transient(error):
                     raise TransientError(f"{self.path} could not be read: {cause}") from error
                 raise BadFile(f"{self.path} cannot be read by `datasets`: {cause}", help="see to the files") from error
-            yield _embedded(table, stream.features)
+            if table is None:
+                return
+            yield table
 
     def _builder(self) -> Any:
         try:
@@ -111,15 +113,27 @@ def _explained(loadable: Loadable, call: Any) -> Any:
     except Exception as error:
         if is_transient(error):
             raise
-        cause = redacted(f"{type(error).__name__}: {error}".strip().split("\n", 1)[0])[:300]
+        # What it raises last says only that something went wrong.
+        first = list(causes(error))[-1]
+        cause = redacted(f"{type(first).__name__}: {first}".strip().split("\n", 1)[0])[:300]
+        if isinstance(first, ImportError):
+            message = f"`datasets` needs another package to load `{loadable.path}`: {cause}"
+            raise MissingDependency(message, help="install it beside `datasets`") from error
         message = f"`datasets` cannot load `{loadable.path}`: {cause}"
         raise PlanError(Problem(code="FDF300", message=message, about="path", help="see to the files")) from error
 
 
-def _embedded(table: pa.Table, features: Any) -> pa.Table:
-    """Return a table with the bytes of what it only points to: images, sounds."""
-    if features is None:
-        return table
+def _tables(stream: Any) -> Iterator[pa.Table]:
+    """Yield the records of an iterable dataset, with the bytes of what they only point to: images, sounds."""
+    from datasets.features.features import require_storage_embed
     from datasets.table import embed_table_storage
 
-    return embed_table_storage(table.cast(features.arrow_schema))
+    features = stream.features
+    points = features is not None and any(require_storage_embed(feature) for feature in features.values())
+    for table in stream.iter(batch_size=_ROWS):
+        if not points:
+            yield table
+            continue
+        typed = table.cast(features.arrow_schema)
+        for first in range(0, typed.num_rows, _FILES):
+            yield embed_table_storage(typed.slice(first, _FILES))

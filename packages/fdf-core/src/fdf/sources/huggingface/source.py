@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-import numpy as np
 import pyarrow as pa
 
 from fdf.errors import PlanError, Problem
 from fdf.schema import plain_schema
 from fdf.sources.arrow import ArrowSource
 from fdf.sources.base import InputFile, Slice, Source, SourceBatch, Split
-from fdf.sources.conform import conform, in_batches
+from fdf.sources.conform import conform, in_batches, positions_from
 from fdf.sources.delimited import CsvSource
 from fdf.sources.failures import reading
 from fdf.sources.file_source import FileSource, with_declared
@@ -132,7 +131,7 @@ class HubSource(Source):
         """Return the columns that the first 8 files hold, or that the stream has."""
         if self.indexed:
             return self._listed_reader().physical_schema()
-        loadable = self._found().loadable
+        loadable = self._known().loadable
         assert loadable is not None
         first = next(loadable.tables(0), None)
         if first is None:
@@ -158,19 +157,17 @@ class HubSource(Source):
 
     def stream(self, *, schema: pa.Schema, start: int) -> Iterator[SourceBatch]:
         """Yield the records from number `start` on, in the order of the files."""
-        loadable = self._found().loadable
+        loadable = self._known().loadable
         if loadable is None or self.indexed:
             yield from super().stream(schema=schema, start=start)
             return
         for table in loadable.tables(start):
-            wanted = table.select([n for n in schema.names if n in table.schema.names])
             extra = tuple(n for n in table.schema.names if n not in schema.names)
-            positions = pa.array(np.arange(start, start + table.num_rows, dtype=np.int64))
-            start += table.num_rows
-            batch = _one_batch(wanted)
-            for part, where in in_batches(batch, positions):
-                done = conform(part, schema=schema, positions=where, max_row_bytes=self.max_row_bytes)
-                yield SourceBatch(done.rows, done.positions, done.rejects, extra)
+            for batch in _batches(table.select([n for n in schema.names if n in table.schema.names])):
+                for part, where in in_batches(batch, positions_from(start, batch.num_rows)):
+                    done = conform(part, schema=schema, positions=where, max_row_bytes=self.max_row_bytes)
+                    yield SourceBatch(done.rows, done.positions, done.rejects, extra)
+                start += batch.num_rows
 
     def __getstate__(self) -> dict[str, Any]:
         # Workers read slices that they are given: of what was found they need all but the files, which may be many.
@@ -291,7 +288,8 @@ def _is_one_value(origin: Origin, path: str) -> bool:
         return bool(stream.read(1 << 10).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["))
 
 
-def _one_batch(table: pa.Table) -> pa.RecordBatch:
-    if not table.num_columns:
-        return pa.RecordBatch.from_arrays([pa.nulls(table.num_rows)], names=["nothing"])
-    return table.combine_chunks().to_batches()[0]
+def _batches(table: pa.Table) -> list[pa.RecordBatch]:
+    """Return a table's batches; one with a column of nothing for a table that has none, as its rows count."""
+    if table.num_columns:
+        return list(table.to_batches())
+    return [pa.RecordBatch.from_arrays([pa.nulls(table.num_rows)], names=["nothing"])]
