@@ -34,8 +34,8 @@ class Ranges:
 
     scheduler: Scheduler
     documents: Documents
-    most_rows: int = MOST_ROWS
-    most_bytes: int = MOST_BYTES
+    most_rows: int = field(default_factory=lambda: MOST_ROWS)
+    most_bytes: int = field(default_factory=lambda: MOST_BYTES)
     limit: int | None = None
     """The documents after which to stop."""
     drawn: int = 0

@@ -37,6 +37,8 @@ class Mix:
     on_exhausted: Policy = "stop"
     fallback: str | None = None
     """The node that takes over, under `fallback`."""
+    may_be_empty: bool = False
+    """A leaf without documents ends where it begins, as one that ran out does; otherwise it is an error."""
 
 
 class Feed(Protocol):
@@ -263,6 +265,9 @@ class Scheduler:
     def _begin_again(self, leaf: int) -> bool:
         """Open the leaf's next epoch, or end it. Raises StageFailed where nothing came of the one that is over."""
         here, node = self.position, self.mix.tree.leaves[leaf]
+        if not here.in_epoch[leaf] and not here.epoch[leaf] and self.mix.may_be_empty:
+            self._end(node.name, (leaf,), "epochs")
+            return False
         if not here.in_epoch[leaf]:
             raise StageFailed(
                 f"`{node.name}` has no rows, so it cannot have a share of the mixture",

@@ -23,7 +23,7 @@ from fdf.mixture.sizes import Measure, counting
 from fdf.plan.encoding import decode_schema
 from fdf.plan.flow import needed_columns, prune, rejected_schema, resolve_chain
 from fdf.plan.job import OUTPUT_LAYOUT, STAGE_LAYOUT, Layout, StageJob, Step
-from fdf.plan.mixing import PlannedMixture, plan_mixture
+from fdf.plan.mixing import PlannedMixture, plan_buckets, plan_mixture
 from fdf.plan.model import Plan, StagePlan
 from fdf.recipe.model import Materialize, MixtureUse, OutputUse, Provenance, Recipe, SourceUse, StageUse
 from fdf.schema import GENERATED_BY, ID, REFINED_BY, SCORES, SOURCE, TAGS
@@ -89,9 +89,15 @@ class _Builder:
         self._counted: Measure | None = None
 
     def add_stage(self, use: StageUse) -> None:
-        if use.mixture is not None:
-            message = f"this version of fdf-core cannot run the mixture of stage `{use.name}`"
-            raise PlanError(Problem(code="FDF330", message=message, place=use.place))
+        if use.mixture is not None and not self.stages:
+            raise PlanError(
+                Problem(
+                    code="FDF330",
+                    message=f"stage `{use.name}` mixes the rows of the stage before, and it is the first",
+                    place=use.place,
+                    help="put a stage before it, or give the recipe `input: { type: mixture, ... }`",
+                )
+            )
         last = use is self.recipe.stages[-1] and self.recipe.output is None
         self._add(
             name=use.name,
@@ -160,8 +166,16 @@ class _Builder:
             types = {f.name: f.type for f in physical}
             schema = pa.schema([(new, types[old]) for new, old in pairs])
         else:
-            fingerprint = digest({**common, "upstream": upstream.fingerprint})
             schema = upstream.job.output_schema
+            identity: dict[str, Any] = {**common, "upstream": upstream.fingerprint}
+            if uses.mixture is not None:
+                with _told_by(uses):
+                    mixture = plan_buckets(uses, schema, seed=self.recipe.seed)
+                identity["mixture"] = mixture.plan_hash
+                if self._counted is None:
+                    settings = mixture.settings
+                    self._counted = counting(settings.unit, schema, tokenizer=settings.tokenizer)
+            fingerprint = digest(identity)
             pairs = [(n, n) for n in schema.names]
         steps, output = resolve_chain(uses.operators, schema)
         wanted = needed_columns(steps, output, schema.names)
@@ -286,6 +300,16 @@ def _told_at(origin: SourceUse) -> Iterator[None]:
         yield
     except FdfError as error:
         raise error.placed(origin.places, otherwise="path") from error
+
+
+@contextmanager
+def _told_by(use: StageUse) -> Iterator[None]:
+    """Give what is wrong with a stage's mixture the place of the stage."""
+    try:
+        yield
+    except FdfError as error:
+        problems = [p if p.place else replace(p, place=use.place) for p in error.problems]
+        raise type(error)(*problems) from error
 
 
 def _object(data: bytes) -> dict[str, Any]:

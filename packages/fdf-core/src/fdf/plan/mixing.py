@@ -14,12 +14,13 @@ import pyarrow as pa
 
 from fdf.errors import FdfError, Problem
 from fdf.fingerprint import digest
+from fdf.mixture.buckets import Bucket, Buckets
 from fdf.mixture.measuring import Leaf
 from fdf.mixture.settings import Settings, check_feasible, read_settings
-from fdf.mixture.sizes import choose_measure
+from fdf.mixture.sizes import Measure, choose_measure
 from fdf.plan.encoding import decode_schema, encode_schema
 from fdf.plan.job import LeafJob
-from fdf.recipe.model import DatasetUse, MixtureUse
+from fdf.recipe.model import DatasetUse, MixtureUse, StageUse
 from fdf.sources.base import InputFile, Source
 from fdf.sources.conform import unify
 from fdf.sources.naming import resolve_columns
@@ -38,12 +39,19 @@ class PlannedMixture:
     schema: pa.Schema | None = None
     known_columns: tuple[tuple[str, ...], ...] = ()
     pins: Mapping[str, Any] | None = None
+    buckets: Buckets | None = None
+    bucket_columns: tuple[str, ...] = ()
+    measure: Measure | None = None
+    """For the mixture of a stage: how its rows are counted."""
     notes: tuple[str, ...] = ()
     resolved: Mapping[str, Any] | None = None
     """What each source resolved, such as the commit behind a branch."""
 
     def leaf_jobs(self, wanted: tuple[str, ...]) -> tuple[LeafJob, ...]:
         """Return the leaves as workers need them, reading only these columns."""
+        if self.buckets is not None:
+            names = (*self.buckets.leaves, *self.buckets.outside)
+            return tuple(LeafJob(name=name, measure=self.measure) for name in names)
         return tuple(
             LeafJob(
                 name=leaf.name,
@@ -99,6 +107,27 @@ def plan_mixture(use: MixtureUse, *, seed: int, pinned: Mapping[str, Any] | None
         pins={"leaves": {dataset.name: pins for dataset, _, _, pins in opened}},
         notes=tuple(notes),
         resolved={d.name: dict(source.pins()) for d, source, _, _ in opened if source.pins()},
+    )
+
+
+def plan_buckets(use: StageUse, schema: pa.Schema, *, seed: int) -> PlannedMixture:
+    """Return the plan of a stage's mixture over rows with these columns."""
+    given = use.mixture or {}
+    settings = read_settings(given, given["buckets"], seed=seed)
+    check_feasible(settings)
+    buckets = Buckets([Bucket.read(b) for b in given["buckets"]])
+    identity = {
+        "format": MIXTURE_FORMAT,
+        "settings": settings.identity(),
+        "buckets": [b.identity() for b in buckets.top],
+    }
+    measure = choose_measure(settings.unit, schema, tokenizer=settings.tokenizer, name=use.name)
+    return PlannedMixture(
+        settings=settings,
+        plan_hash=digest({**identity, "measure": measure.describe()}),
+        buckets=buckets,
+        bucket_columns=buckets.columns(schema),
+        measure=measure,
     )
 
 

@@ -122,6 +122,14 @@ DEFINITIONS: dict[str, Schema] = {
         weight=_WEIGHT,
         cap=_CAP,
         epochs={"type": "number", "exclusiveMinimum": 0, "description": "How often it is read at most (default 1)."},
+        quantile=_object(
+            "Rows between two quantiles of a column of numbers, of the rows of the stage before.",
+            required=("field",),
+            field=_text("The column."),
+            ge={"type": "number", "minimum": 0, "maximum": 1, "description": "From this quantile on."},
+            lt={"type": "number", "minimum": 0, "maximum": 1, "description": "Below this quantile."},
+            exact={"type": "boolean", "description": "Sort the column instead of trusting a histogram (1/64)."},
+        ),
         buckets={"type": "array", "minItems": 1, "items": _ref("bucket"), "description": "Buckets inside this one."},
     ),
     "stage_mixture": _object(

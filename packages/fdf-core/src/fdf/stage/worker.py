@@ -16,6 +16,7 @@ from fdf.stage.attempts import FIRST_PAUSE, TRANSIENT_TRIES, Caller
 from fdf.stage.blame import Attempt, Crumb
 from fdf.stage.committing import commit_task
 from fdf.stage.events import CancelToken, Emit, Event, EventKind
+from fdf.stage.readers import Readers
 from fdf.stage.reading import open_task
 from fdf.stage.receipt import Receipt
 from fdf.stage.segment import Parcel, run_segment
@@ -37,6 +38,7 @@ class Worker:
         self._job: StageJob | None = None
         self._store: Store | None = None
         self._ready: list[str] = []
+        self._readers = Readers()
 
     def __enter__(self) -> Self:
         return self
@@ -66,7 +68,9 @@ class Worker:
         for remaining in reversed(range(TRANSIENT_TRIES)):
             try:
                 with told_as_failure(f"split {task.name} of stage `{job.stage}`", root=job.root):
-                    receipt = run_split(task, job, store, emit=emit, cancel=cancel, attempt=attempt, at=at)
+                    receipt = run_split(
+                        task, job, store, emit=emit, cancel=cancel, attempt=attempt, at=at, readers=self._readers
+                    )
                 break
             except TransientError as error:
                 if not remaining or gave_up(error):
@@ -82,6 +86,7 @@ class Worker:
 
     def close(self) -> None:
         """Tear the operators down."""
+        self._readers.close()
         job, self._job, self._digest, self._store = self._job, None, None, None
         if job is None:
             return
@@ -139,9 +144,10 @@ def run_split(
     cancel: CancelToken,
     attempt: Attempt = Attempt(),  # noqa: B008 (frozen)
     at: Callable[[Crumb], None] | None = None,
+    readers: Readers | None = None,
 ) -> Receipt:
     """Compose `open_task`, `run_segment` and `commit_task` for a task whose segments share one placement."""
-    opened = open_task(task, job)
+    opened = open_task(task, job, readers=readers)
     watched = _watched(opened.parcels, task, job, emit, cancel)
     parcels = run_segment(job.steps, watched, caller=Caller(attempt, at))
     return commit_task(task, job, parcels, store, opened=opened, attempts=attempt.number)
