@@ -485,3 +485,22 @@ def test_the_first_range_is_handed_out_before_a_large_source_is_measured(home, t
     next(tasks)
     tasks.close()
     assert 0 < len(measured) < 10
+
+
+def test_groups_of_datasets_share_among_themselves(home, tmp_path, sources):
+    asked = recipe(tmp_path, sources, unit="rows", on_exhausted="renormalize")
+    web, code, math = asked["input"]["datasets"]
+    group = {"name": "technical", "weight": 1, "datasets": [{**code, "weight": 3}, {**math, "weight": 1}]}
+    asked["input"]["datasets"] = [{**web, "weight": 1}, group]
+    result = fdf.run(asked, runner="serial")
+    leaves = result.stages[0].manifest["mixture"]["leaves"]
+    assert [(leaf["name"], leaf["weight"]) for leaf in leaves] == [("web", "1/2"), ("code", "3/8"), ("math", "1/8")]
+    names = rows_of(result)["__fdf__/source"].to_pylist()
+    assert all(abs(names[:n].count("code") - 3 * n / 8) < 1 for n in range(1, 1500))
+
+
+def test_a_dataset_has_a_source_or_datasets(tmp_path, sources):
+    asked = recipe(tmp_path, sources)
+    del asked["input"]["datasets"][0]["source"]
+    with pytest.raises(RecipeError, match="needs `source` or `datasets`"):
+        fdf.run(asked, runner="serial")

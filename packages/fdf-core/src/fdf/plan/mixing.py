@@ -70,7 +70,7 @@ def plan_mixture(use: MixtureUse, *, seed: int, pinned: Mapping[str, Any] | None
     settings = read_settings(given, [_settings_of(d) for d in use.datasets], seed=seed)
     check_feasible(settings)
     opened: list[tuple[DatasetUse, Source, pa.Schema, Mapping[str, Any]]] = []
-    for dataset in use.datasets:
+    for dataset in use.leaves():
         with_pins = (pinned or {}).get("leaves", {}).get(dataset.name)
         try:
             opened.append((dataset, *_opened(dataset, with_pins)))
@@ -132,15 +132,17 @@ def plan_buckets(use: StageUse, schema: pa.Schema, *, seed: int) -> PlannedMixtu
 
 
 def _settings_of(dataset: DatasetUse) -> dict[str, Any]:
-    given: dict[str, Any] = {"name": dataset.name, "epochs": dataset.epochs}
-    if dataset.weight is not None:
-        given["weight"] = dataset.weight
-    return given | ({"cap": dataset.cap} if dataset.cap is not None else {})
+    given: dict[str, Any] = {"name": dataset.name}
+    for key in ("weight", "cap", "epochs"):
+        if getattr(dataset, key) is not None:
+            given[key] = getattr(dataset, key)
+    return given | ({"datasets": [_settings_of(d) for d in dataset.datasets]} if dataset.datasets else {})
 
 
 def _opened(dataset: DatasetUse, pinned: Mapping[str, Any] | None) -> tuple[Source, pa.Schema, Mapping[str, Any]]:
     """Return a dataset's source with its listing and columns fixed, and what pins them."""
     source = dataset.source
+    assert source is not None
     if pinned is not None:
         source = source.pinned(pinned["source"])
         source = source.listed([InputFile(**f) for f in pinned["files"]])

@@ -98,10 +98,16 @@ DEFINITIONS: dict[str, Schema] = {
         },
     },
     "dataset": _object(
-        "One dataset of a mixture.",
-        required=("name", "source"),
+        "One dataset of a mixture, or a group of them.",
+        required=("name",),
         name=_name("The dataset's name"),
         source=_ref("source"),
+        datasets={
+            "type": "array",
+            "minItems": 1,
+            "items": _ref("dataset"),
+            "description": "Datasets inside this group, with weights among themselves; in place of `source`.",
+        },
         weight=_WEIGHT,
         cap=_CAP,
         epochs={"type": "number", "exclusiveMinimum": 0, "description": "How often it is read at most (default 1)."},
