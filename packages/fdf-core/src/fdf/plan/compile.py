@@ -19,7 +19,9 @@ import pyarrow as pa
 
 from fdf.errors import FdfError, MissingDependency, PlanError, Problem
 from fdf.fingerprint import canonical_json, digest
+from fdf.mixture.settings import check_ends
 from fdf.mixture.sizes import Measure, counting
+from fdf.plan.absent import with_absent
 from fdf.plan.encoding import decode_schema
 from fdf.plan.flow import needed_columns, prune, rejected_schema, resolve_chain
 from fdf.plan.job import OUTPUT_LAYOUT, STAGE_LAYOUT, Layout, StageJob, Step
@@ -148,10 +150,11 @@ class _Builder:
         physical: pa.Schema | None = None
         mixture: PlannedMixture | None = None
         if upstream is None and isinstance(self.origin, MixtureUse):
-            mixture = plan_mixture(self.origin, seed=self.recipe.seed, pinned=self._pins().get("mixture"))
+            mixture = self._mixture(self.origin)
             assert mixture.schema is not None
             self.notes += mixture.notes
-            fingerprint = digest({**common, "mixture": mixture.plan_hash})
+            columns = [[f.name, str(f.type)] for f in mixture.schema]
+            fingerprint = digest({**common, "mixture": mixture.plan_hash, "columns": columns})
             schema = mixture.schema
             pairs = [(n, n) for n in schema.names]
             self._counted = counting(mixture.settings.unit, schema, tokenizer=mixture.settings.tokenizer)
@@ -236,6 +239,13 @@ class _Builder:
             )
         )
 
+    def _mixture(self, origin: MixtureUse) -> PlannedMixture:
+        with _told_at(origin):
+            made = plan_mixture(origin, seed=self.recipe.seed, pinned=self._pins().get("mixture"))
+            if self.limit is None:
+                check_ends(made.settings)
+            return with_absent(made, [s.operators for s in self.recipe.stages])
+
     def _pins(self) -> dict[str, Any]:
         """Return what an unfinished run of this recipe pinned."""
         path = self.run_dir / "pins.json"
@@ -294,12 +304,12 @@ class _Builder:
 
 
 @contextmanager
-def _told_at(origin: SourceUse) -> Iterator[None]:
-    """Give what is wrong with the input its place in the recipe: the key that it is about, else the path."""
+def _told_at(origin: SourceUse | MixtureUse) -> Iterator[None]:
+    """Give what is wrong with the input its place: the key that it is about, else the path or the datasets."""
     try:
         yield
     except FdfError as error:
-        raise error.placed(origin.places, otherwise="path") from error
+        raise error.placed(origin.places, otherwise="path" if isinstance(origin, SourceUse) else "datasets") from error
 
 
 @contextmanager

@@ -26,6 +26,8 @@ from fdf.sources.conform import unify
 from fdf.sources.naming import resolve_columns
 
 MIXTURE_FORMAT = "fdf-mixture/1"
+OF_THE_WHOLE = frozenset({"tokenizer", "granularity"})
+"""Keys of the mixture itself, told at their own place."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +85,12 @@ def plan_mixture(use: MixtureUse, *, seed: int, pinned: Mapping[str, Any] | None
         types = {f.name: f.type for f in physical}
         named.append((dataset.name, naming.pairs, pa.schema([(new, types[old]) for new, old in naming.pairs])))
         notes += [f"`{dataset.name}`: {note}" for note in naming.notes]
-    schema = unify([(f"`{name}`", columns) for name, _, columns in named])
+    schema = pa.schema([])
+    for number, (dataset, *_) in enumerate(opened, start=1):
+        try:
+            schema = unify([(f"`{name}`", columns) for name, _, columns in named[:number]])
+        except FdfError as error:
+            raise _placed(error, dataset) from error
     leaves = []
     for (dataset, source, _, _), (name, pairs, columns) in zip(opened, named, strict=True):
         try:
@@ -168,9 +175,10 @@ def _placed(error: FdfError, dataset: DatasetUse) -> FdfError:
             Problem(
                 code=problem.code,
                 message=message,
-                place=problem.place or dataset.place,
+                place=problem.place or (None if problem.about in OF_THE_WHOLE else dataset.place),
                 hint=problem.hint,
                 help=problem.help,
+                about=problem.about,
             )
         )
     return type(error)(*problems)

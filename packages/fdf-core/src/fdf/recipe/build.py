@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fdf.errors import Place
 from fdf.operator import KINDS, Operator, Resources
 from fdf.recipe import lookup, parameters
 from fdf.recipe.conditions import check_condition, parse_gate
@@ -55,7 +56,7 @@ class Builder:
         source = self._source(given, steps)
         if source is None:
             return None
-        places = {key: place for key in given if (place := self.document.place((*steps, key), of="key")) is not None}
+        places = self._places(given, steps)
         place = self.document.place(steps, of="key")
         return SourceUse(name=given.get("name", "input"), source=source, place=place, places=places)
 
@@ -318,6 +319,9 @@ class Builder:
             place=self.document.place(steps),
         )
 
+    def _places(self, given: dict[str, Any], steps: Steps) -> dict[str, Place]:
+        return {key: place for key in given if (place := self.document.place((*steps, key), of="key")) is not None}
+
     def _mixture(self, given: dict[str, Any], steps: Steps) -> MixtureUse | None:
         datasets = self._datasets(given.get("datasets"), (*steps, "datasets"))
         check_mixture(self.document, given, steps)
@@ -328,6 +332,7 @@ class Builder:
             datasets=datasets,
             settings={k: v for k, v in given.items() if k not in ("type", "name", "datasets")},
             place=self.document.place(steps, of="key"),
+            places=self._places(given, steps),
         )
 
 

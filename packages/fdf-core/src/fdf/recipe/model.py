@@ -86,6 +86,8 @@ class MixtureUse:
     datasets: tuple[DatasetUse, ...]
     settings: dict[str, Any]
     place: Place | None = None
+    places: Mapping[str, Place] = field(default_factory=dict, compare=False)
+    """Where each of its keys stands."""
 
     def leaves(self) -> Iterator[DatasetUse]:
         """Yield the datasets that have a source, groups left aside, in their order."""

@@ -168,7 +168,7 @@ def identity(manifest: Mapping[str, Any]) -> str:
 
 
 def _without_events(mixture: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    return None if mixture is None else {k: v for k, v in mixture.items() if k != "events"}
+    return None if mixture is None else {k: v for k, v in mixture.items() if k not in ("events", "track")}
 
 
 def _operator(step: Any, tally: Tally) -> dict[str, Any]:
