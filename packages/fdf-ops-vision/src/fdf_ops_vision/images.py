@@ -129,6 +129,8 @@ def opened(data: memoryview | bytes, *, max_pixels: int) -> Iterator[Image.Image
             image = Image.open(io.BytesIO(data), formats=_formats())
         except UnidentifiedImageError as error:
             raise BadImage(f"not an image in one of the formats {', '.join(_formats())}") from error
+        except Image.DecompressionBombError as error:
+            raise BadImage(f"more pixels than max_pixels ({max_pixels:,}): {error}") from error
         except Exception as error:
             raise BadImage(f"the image's header cannot be read: {error}") from error
         with image:
@@ -192,7 +194,7 @@ def _pillow_bound(max_pixels: int) -> Iterator[None]:
     # Pillow checks what a decoder finds behind the header too (frames of a GIF, the picture in an icon): against a
     # bound that is the module's, and only from twice that on. One thread of a process decodes.
     before = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = max(1, max_pixels // 2)
+    Image.MAX_IMAGE_PIXELS = (max_pixels + 1) // 2
     try:
         yield
     finally:

@@ -70,7 +70,7 @@ class SigLIPEncoder(PinnedWeights, ModelScore):
     def setup_device(self, context: Context) -> None:
         """Load the vision tower."""
         self.runtime.device = context.device
-        self.runtime.model = self.loaded_model(_MODELS[self._kind()], context, self.dtype)
+        self.runtime.model = self.loaded_model(_MODELS[self._kind()], context, self.dtype or context.dtype)
 
     def prepare(self, batch: pa.RecordBatch) -> Prepared:
         """Decode, resize and normalize images, as the model's own processor does."""

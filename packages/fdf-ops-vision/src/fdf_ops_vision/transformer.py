@@ -61,10 +61,9 @@ class PinnedWeights:
                 **options,
             )
 
-    def loaded_model(self, factory: str, context: Context, dtype: DType | None) -> Any:
+    def loaded_model(self, factory: str, context: Context, dtype: str) -> Any:
         """Load the model onto the context's device, to be asked and not trained."""
-        torch, _ = require_transformers(operator=type(self).__name__, install=INSTALL)
-        model = self.loaded(factory, dtype=getattr(torch, dtype or context.dtype))
+        model = self.loaded(factory, dtype=dtype)
         return model.to(context.device).eval()
 
 

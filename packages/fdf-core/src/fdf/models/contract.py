@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fdf.errors import OperatorMisbehaved
-from fdf.models.memory import freeing_device_memory
+from fdf.models.memory import give_back_device_memory, is_out_of_memory
 from fdf.operator import Columns, Context, Exactness, Generator, Operator, Partial, Resources, Score
 
 Booleans = npt.NDArray[np.bool_]
@@ -131,8 +131,17 @@ class ModelOperator(Operator):
 
     def inferred(self, prepared: pa.RecordBatch) -> pa.RecordBatch:
         """Run `infer`, holding it to its contract. Raises OperatorMisbehaved; MemoryError for a device's as well."""
-        with freeing_device_memory():
+        told = None
+        try:
             made = self.infer(prepared)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            told = f"{type(error).__name__}: {error}"
+        if told is not None:
+            # Only out here: the exception held the frames, and they the tensors.
+            give_back_device_memory()
+            raise MemoryError(told)
         if not isinstance(made, pa.RecordBatch):
             raise OperatorMisbehaved(f"infer() of {type(self).__name__} returned no record batch, but {type(made)}")
         if made.num_rows != prepared.num_rows:

@@ -1,10 +1,8 @@
-"""When a device has no memory left: known without importing torch, told as Python's own MemoryError."""
+"""When a device has no memory left: known, and its memory given back, without importing torch."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -19,20 +17,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-@contextmanager
-def freeing_device_memory() -> Iterator[None]:
-    """Turn a device's lack of memory into a MemoryError, after its memory was given back."""
-    told = None
-    try:
-        yield
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        # The traceback holds the frames, and they the tensors: nothing would be freed as long as it lives.
-        error.__traceback__ = None
-        told = f"{type(error).__name__}: {error}"
-    if told is not None:
-        torch = sys.modules.get("torch")
-        if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
-            torch.cuda.empty_cache()
-        raise MemoryError(told)
+def give_back_device_memory() -> None:
+    """Return to the device what torch keeps for later but nothing uses, if torch is at work at all."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

@@ -70,9 +70,6 @@ class Caller:
             self._at(Crumb(operator_id="", start=0, stop=0))
 
     def _pieces(self, operator_id: str, rows: Rows, batch_size: int | None) -> Iterator[Rows]:
-        fits = self._fits.get(operator_id)
-        if fits is not None:
-            batch_size = min(fits, batch_size or fits)
         if batch_size is None and not self._condemned and not self._attempt.suspects:
             yield rows
             return
@@ -93,6 +90,11 @@ class Caller:
         return [int(i) for i in np.searchsorted(rows.ordinals, ordinals)]
 
     def _bisect(self, operator_id: str, rows: Rows, verb: Callable[[Rows], T]) -> Iterator[Success[T] | Failure]:
+        fits = self._fits.get(operator_id, rows.count)
+        if rows.count > fits:
+            for start in range(0, rows.count, fits):
+                yield from self._bisect(operator_id, rows.slice(start, min(start + fits, rows.count)), verb)
+            return
         told = None
         try:
             result = self._once(operator_id, rows, verb)
@@ -101,7 +103,7 @@ class Caller:
         except Exception as error:  # noqa: BLE001 (an operator may raise anything; the row is what is judged)
             told = f"{type(error).__name__}: {error}"
             if is_out_of_memory(error) and rows.count > 1:
-                self._fits[operator_id] = min(self._fits.get(operator_id, rows.count), rows.count // 2)
+                self._fits[operator_id] = rows.count // 2
         # Out here the exception is gone, and with it what its frames held: the halves need that memory.
         if told is None:
             yield Success(rows, result)
