@@ -12,6 +12,7 @@ import pytest
 
 import fdf
 from fdf.errors import PlanError
+from fdf_ops_vision import images as decoding
 
 
 @pytest.fixture
@@ -81,6 +82,18 @@ def test_stage_of_models_embeds_captions_and_quarantines(images, siglip, llava, 
 
 def os_home(folder: Path) -> Path:
     return folder / "home" / "runs"
+
+
+def test_images_are_decoded_once_for_all_operators_of_a_stage(images, siglip, llava, monkeypatch):
+    calls = []
+    real = decoding.decode
+    monkeypatch.setattr(decoding, "decode", lambda data, **rest: calls.append(len(data)) or real(data, **rest))
+    again = encoder(siglip, id="score.again", batch_size=5, on_error="null")
+    again["params"] = {**again["params"], "column": "again"}
+    del again["write_fields"]
+    fdf.run(recipe(images, again, encoder(siglip), captioner(llava)), runner="serial")
+    stored = pq.read_table(images / "in.parquet").column("image").drop_null().to_pylist()
+    assert sorted(calls) == sorted(map(len, stored))
 
 
 def test_on_error_null_keeps_failed_rows_in_their_place(images, siglip):

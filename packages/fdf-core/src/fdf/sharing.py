@@ -111,13 +111,20 @@ def known(column: pa.Array, key: Hashable) -> Analysis | None:
     return entry.find(key) if entry is not None else None
 
 
-def follow(before: pa.RecordBatch, after: pa.RecordBatch, keep: Booleans) -> None:
-    """Note that `after` holds the rows of `before` for which `keep` is true."""
+def follow(before: pa.RecordBatch, after: pa.RecordBatch, keep: Booleans, *, unasked: bool = False) -> None:
+    """Note that `after` holds the rows of `before` for which `keep` is true.
+
+    Columns that nobody has asked about are passed by, since noting them keeps both alive until the batch has passed;
+    with `unasked` they are noted too, for those who will ask about a row when they come to it.
+    """
     columns = _columns.get()
-    if not columns:
+    if columns is None:
         return
     for index in range(before.num_columns):
-        entry = columns.get(_identity(before.column(index)))
+        whole = before.column(index)
+        entry = columns.get(_identity(whole))
+        if entry is None and unasked:
+            entry = columns[_identity(whole)] = _Column(whole)
         if entry is not None:
             child = after.column(index)
             columns[_identity(child)] = _Column(child, parent=entry, keep=keep)

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from fdf.errors import OperatorMisbehaved
 from fdf.models.memory import give_back_device_memory, is_out_of_memory
 from fdf.operator import Columns, Context, Exactness, Generator, Operator, Partial, Resources, Score
+from fdf.sharing import follow
 
 Booleans = npt.NDArray[np.bool_]
 
@@ -91,7 +92,10 @@ class ModelOperator(Operator):
         left.
         """
         mask = self.wanted(batch)
-        rows = batch if mask.all() else batch.filter(pa.array(mask))
+        rows = batch
+        if not mask.all():
+            rows = batch.filter(pa.array(mask))
+            follow(batch, rows, mask, unasked=True)
         prepared = self.prepare(rows) if rows.num_rows else Prepared(rows)
         taken = self.taken(rows, prepared)
         if not taken.all():

@@ -54,7 +54,7 @@ class Weights:
         if folder is not None and all((folder / name).exists() for name in self.files):
             return folder
         hub = _hub(self)
-        if _is_offline(hub):
+        if _is_offline():
             raise _absent(self.model, self.commit, self.operator, why="HF_HUB_OFFLINE is set")
         try:
             return Path(hub.snapshot_download(self.model, revision=self.commit, allow_patterns=list(self.files)))
@@ -98,7 +98,7 @@ def _of_folder(model: str, folder: Path, *, trust_remote_code: bool, operator: s
 def _of_hub(model: str, revision: str, *, trust_remote_code: bool, operator: str) -> Weights:
     hub = _hub_library(operator)
     why = "HF_HUB_OFFLINE is set"
-    if not _is_offline(hub):
+    if not _is_offline():
         try:
             info = hub.HfApi().model_info(model, revision=revision, files_metadata=True)
         except Exception as error:  # noqa: BLE001 (a hub fails in many ways; what the cache holds may still do)
@@ -186,10 +186,12 @@ def _json(path: Path, operator: str) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _is_offline(hub: Any) -> bool:
+def _is_offline() -> bool:
+    from huggingface_hub import constants
+
     # The library looks at its variable once, when it is imported.
     asked = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
-    return asked or bool(hub.constants.is_offline_mode())
+    return asked or bool(constants.is_offline_mode())
 
 
 def _hub(weights: Weights) -> Any:
