@@ -9,6 +9,7 @@ from PIL import Image
 from fdf.errors import PlanError
 from fdf.testing.operators import OperatorConformance
 from fdf_ops_vision.image_info import ImageInfo
+from fdf_ops_vision.images import BadImage, decode
 
 
 def told(*files, **params):
@@ -40,6 +41,19 @@ def test_width_and_height_are_those_of_the_upright_image(as_file, number):
     exif[0x0112] = number
     rows, _ = told(as_file(Image.new("RGB", (30, 20)), "JPEG", exif=exif), prefix="")
     assert (rows[0]["width"], rows[0]["height"]) == ((20, 30) if number >= 5 else (30, 20))
+
+
+def test_sizes_are_those_of_the_decoded_image(real_data):
+    compared = 0
+    for path in sorted((real_data / "img_odd").iterdir()):
+        try:
+            height, width, _ = decode(path.read_bytes()).shape
+        except BadImage:
+            continue
+        rows, _ = told(path.read_bytes(), prefix="")
+        assert (rows[0]["width"], rows[0]["height"]) == (width, height), path.name
+        compared += 1
+    assert compared > 20
 
 
 def test_truncated_file_has_its_size_and_bytes_that_are_no_image_fail(real_data):

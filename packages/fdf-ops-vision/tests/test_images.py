@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import simplejpeg
 from PIL import Image
 
 from fdf.sharing import sharing
@@ -149,6 +151,22 @@ def test_every_odd_image_is_taken_or_refused_and_nothing_else(real_data):
             assert pixels.shape[2] == 3
             outcomes.append(None)
     assert {outcome is None for outcome in outcomes} == {True, False}
+
+
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+@pytest.mark.parametrize("more", [{}, {"progressive": True}, {"quality": 30}, {"restart_marker_blocks": 2}])
+def test_jpegs_are_those_of_pillow_to_the_bit(as_file, make_picture, subsampling, more):
+    data = as_file(make_picture(67, 45), "JPEG", subsampling=subsampling, **more)
+    assert np.array_equal(decode(data), np.asarray(Image.open(io.BytesIO(data))))
+
+
+def test_jpeg_with_rubbish_inside_is_as_patient_as_pillow(as_file, make_picture):
+    # Bytes between the segments: libjpeg warns of them and goes on.
+    data = as_file(make_picture(16, 16), "JPEG")
+    dirty = data[:2] + data[2:].replace(b"\xff\xdb", b"\x00\x00\xff\xdb", 1)
+    with pytest.raises(ValueError, match="extraneous bytes"):
+        simplejpeg.decode_jpeg(dirty, "RGB")
+    assert np.array_equal(decode(dirty), np.asarray(Image.open(io.BytesIO(data))))
 
 
 def test_any_cut_of_a_file_is_taken_or_refused(photos):

@@ -10,10 +10,7 @@ import pyarrow.compute as pc
 
 from fdf.operator import Columns, Partial, Score
 from fdf_ops_vision.image_columns import require_images
-from fdf_ops_vision.images import MAX_PIXELS, BadImage, opened, orientation
-
-_TURNED = 5
-"""From this EXIF orientation on, what is stored as width is shown as height."""
+from fdf_ops_vision.images import MAX_PIXELS, BadImage, opened, shown_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +54,7 @@ class ImageInfo(Score):
         for row in np.flatnonzero(there).tolist():
             try:
                 with opened(memoryview(column[row].as_buffer()), max_pixels=self.max_pixels) as image:
-                    turned = orientation(image) >= _TURNED
-                    sizes[row] = image.size[::-1] if turned else image.size
+                    sizes[row] = shown_size(image)
                     words[row] = (image.format or "", image.mode)
             except BadImage as error:
                 errors[row] = str(error)

@@ -14,7 +14,7 @@ from fdf.models.tensors import tensor, tensor_batch
 from fdf.operator import Columns, Context
 from fdf_ops_vision.image_columns import require_images
 from fdf_ops_vision.images import MAX_PIXELS, BadImage, Images, Pixels, images_of
-from fdf_ops_vision.transformer import DType, PinnedWeights, pixel_tensors
+from fdf_ops_vision.transformer import DType, PinnedWeights, on_device, pixel_tensors
 
 # LLaVA 1.5's own words around a question, for processors that carry no chat template.
 _LLAVA = "USER: <image>\n{prompt} ASSISTANT:"
@@ -82,14 +82,13 @@ class LLaVACaptioner(PinnedWeights, ModelGenerator):
         import torch
 
         held = self.runtime
-        held.device = context.device
         stored = self.dtype or ("float32" if context.device == "cpu" else "auto")
         held.model = self.loaded_model("AutoModelForImageTextToText", context, stored)
         torch.manual_seed(context.seed)
         self._processor()
 
     def prepare(self, batch: pa.RecordBatch) -> Prepared:
-        """Decode images; for LLaVA's own processor, whose images are all of one size, also resize and normalize."""
+        """Decode images; for LLaVA's own processor, whose images are all of one size, also resize."""
         images = images_of(batch.column(self.field), max_pixels=self.max_pixels)
         if self._is_dense():
             tensors, errors = pixel_tensors(images, self._processor().image_processor)
@@ -101,9 +100,10 @@ class LLaVACaptioner(PinnedWeights, ModelGenerator):
         import torch
 
         held = self.runtime
+        images = self._processor().image_processor
         with torch.inference_mode():
             inputs = self._dense_inputs(prepared) if self._is_dense() else self._inputs(_pixels_of(prepared))
-            inputs = {name: self._on_device(values) for name, values in inputs.items()}
+            inputs = {name: on_device(values, held.model, images) for name, values in inputs.items()}
             made = held.model.generate(**inputs, **self._choices())
         return tensor_batch({_TOKENS: made[:, inputs["input_ids"].shape[1] :].cpu().numpy()})
 
@@ -159,11 +159,6 @@ class LLaVACaptioner(PinnedWeights, ModelGenerator):
             # What is generated follows the prompt, so that padding comes before it.
             held.processor.tokenizer.padding_side = "left"
         return held.processor
-
-    def _on_device(self, values: Any) -> Any:
-        held = self.runtime
-        moved = values.to(held.device)
-        return moved.to(held.model.dtype) if moved.is_floating_point() else moved
 
 
 def _whole(images: Images) -> Prepared:

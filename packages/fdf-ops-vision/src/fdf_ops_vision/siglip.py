@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +13,7 @@ from fdf.models.tensors import tensor, tensor_batch
 from fdf.operator import Context
 from fdf_ops_vision.image_columns import require_images
 from fdf_ops_vision.images import MAX_PIXELS, images_of
-from fdf_ops_vision.transformer import DType, PinnedWeights, pixel_tensors
+from fdf_ops_vision.transformer import DType, PinnedWeights, on_device, pixel_tensors
 
 _MODELS = {"siglip": "SiglipVisionModel", "siglip2": "Siglip2VisionModel"}
 # What the vision towers have where a `config.json` does not say it (transformers' SiglipVisionConfig).
@@ -68,23 +67,26 @@ class SigLIPEncoder(PinnedWeights, ModelScore):
         self.runtime.processor = self.loaded("AutoImageProcessor")
 
     def setup_device(self, context: Context) -> None:
-        """Load the vision tower."""
-        self.runtime.device = context.device
+        """Load the vision tower, and the processor's numbers."""
+        if not hasattr(self.runtime, "processor"):
+            self.setup_cpu(context)
         self.runtime.model = self.loaded_model(_MODELS[self._kind()], context, self.dtype or context.dtype)
 
     def prepare(self, batch: pa.RecordBatch) -> Prepared:
-        """Decode, resize and normalize images, as the model's own processor does."""
+        """Decode images, and resize and cut them as the model's own processor does."""
         images = images_of(batch.column(self.field), max_pixels=self.max_pixels)
         tensors, errors = pixel_tensors(images, self.runtime.processor)
         return Prepared(tensor_batch(tensors), errors)
 
     def infer(self, prepared: pa.RecordBatch) -> pa.RecordBatch:
-        """Run the vision tower."""
+        """Normalize pixels, and run the vision tower."""
         import torch
 
         held = self.runtime
         with torch.inference_mode():
-            inputs = {name: self._on_device(tensor(prepared, name)) for name in prepared.schema.names}
+            inputs = {
+                name: on_device(tensor(prepared, name), held.model, held.processor) for name in prepared.schema.names
+            }
             made = held.model(**inputs).pooler_output.float()
             if self.normalize:
                 made = torch.nn.functional.normalize(made, dim=-1)
@@ -92,13 +94,6 @@ class SigLIPEncoder(PinnedWeights, ModelScore):
         flat = pa.array(np.ascontiguousarray(values).reshape(-1), pa.float32())
         embeddings = pa.FixedSizeListArray.from_arrays(flat, values.shape[-1])
         return pa.RecordBatch.from_arrays([embeddings], names=[self.column])
-
-    def _on_device(self, values: Any) -> Any:
-        import torch
-
-        held = self.runtime
-        copied = torch.from_numpy(values.copy()).to(held.device)
-        return copied.to(held.model.dtype) if copied.is_floating_point() else copied
 
     def _kind(self) -> str:
         found = self.weights().config().get("model_type")

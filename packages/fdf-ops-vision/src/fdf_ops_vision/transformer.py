@@ -70,8 +70,11 @@ class PinnedWeights:
 def pixel_tensors(images: Images, processor: Any, **options: Any) -> tuple[dict[str, npt.NDArray[Any]], pa.Array]:
     """Return what an image processor makes of images, as tensors with a row each, and an error per image or null.
 
-    A tensor holds only the images that could be decoded, in their order.
+    A tensor holds only the images that could be decoded, in their order. Where the processor's last step is to
+    normalize pixels, this is left to `on_device`: bytes are a quarter of floats on their way there.
     """
+    if _normalizes_last(processor):
+        options |= {"do_rescale": False, "do_normalize": False}
     errors: list[str | None] = [None] * len(images)
     parts: list[dict[str, npt.NDArray[Any]]] = []
     for start in range(0, len(images), _IMAGES_AT_ONCE):
@@ -86,6 +89,28 @@ def pixel_tensors(images: Images, processor: Any, **options: Any) -> tuple[dict[
             parts.append({name: values.numpy() for name, values in made.items()})
     tensors = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
     return tensors, pa.array(errors, pa.string())
+
+
+def on_device(values: Any, model: Any, processor: Any) -> Any:
+    """Return a tensor on the model's device, in what it computes in; bytes are normalized as the processor would."""
+    import torch
+
+    moved = (values if isinstance(values, torch.Tensor) else torch.from_numpy(values.copy())).to(model.device)
+    if moved.dtype == torch.uint8:
+        # As transformers does it: mean and deviation scaled, not the pixels.
+        mean, deviation = (
+            torch.tensor(statistic, dtype=torch.float32, device=model.device).reshape(-1, 1, 1)
+            / processor.rescale_factor
+            for statistic in (processor.image_mean, processor.image_std)
+        )
+        moved = (moved.float() - mean) / deviation
+    return moved.to(model.dtype) if moved.is_floating_point() else moved
+
+
+def _normalizes_last(processor: Any) -> bool:
+    pads = getattr(processor, "do_pad", None)
+    names = list(processor.model_input_names)
+    return bool(processor.do_rescale and processor.do_normalize and not pads and names == ["pixel_values"])
 
 
 @contextmanager
