@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from fdf.errors import MissingDependency, Problem
 from fdf.models.devices import gpu_count
+
+if TYPE_CHECKING:
+    from fdf.plan.model import Plan
+
+
+def without_gpu(plan: Plan, *, device: str) -> str | None:
+    """Say which operators that ask for a GPU will run on the CPU of this machine; None where none will."""
+    if device != "auto" or gpu_count():
+        return None
+    ids = [f"`{step.id}`" for stage in plan.stages for step in stage.job.steps if step.use.resources.gpus]
+    return f"this machine offers no GPU, so that {', '.join(ids)} will run on its CPU" if ids else None
 
 
 def check_device(device: str) -> None:
