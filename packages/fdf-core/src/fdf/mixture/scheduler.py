@@ -112,24 +112,28 @@ class Scheduler:
 
     def _draw_in_python(self, mixed: Mixed, count: int, most: int) -> int:
         """Make decisions one by one, as long as no compiled code is wanted; return how many are made then."""
-        piece = self.targets.piece
-        while count < most:
+        piece, patient = self.targets.piece, self._patience is None
+        leaves: list[int] = []
+        sizes: list[int] = []
+        while count + len(leaves) < most:
             leaf = self._next()
             if leaf is None:
                 self._finish("", "weights", "stopped: no source that is left has weight from here on")
                 break
-            mixed.leaves[count], mixed.sizes[count] = leaf, self._deliver(leaf)
-            count += 1
-            if self._here.done or self._worth_a_try(piece):
+            leaves.append(leaf)
+            sizes.append(self._deliver(leaf))
+            if self._here.done or not (patient or self._goes_on_in_python(piece)):
                 break
-        return count
+        end = count + len(leaves)
+        mixed.leaves[count:end], mixed.sizes[count:end] = leaves, sizes
+        return end
 
-    def _worth_a_try(self, piece: Polynomials) -> bool:
-        """Count a decision made in Python; say whether compiled code could take over now and could not before."""
+    def _goes_on_in_python(self, piece: Polynomials) -> bool:
+        """Count a decision made in Python; say whether compiled code could not take over now, or could before."""
         if self._patience is None:
-            return False
+            return True
         self._patience -= 1
-        return self._patience == 0 or (self._patience < 0 and self.targets.piece is not piece)
+        return self._patience > 0 or (self._patience < 0 and self.targets.piece is piece)
 
     def _next(self) -> int | None:
         """Return the leaf that delivers next."""
@@ -172,8 +176,10 @@ class Scheduler:
         here, piece = self._here, self.targets.piece
         x = here.units - piece.start
         if piece.length is None or x <= piece.length:
-            away = abs(here.delivered[leaf] * piece.scale - piece.value(leaf, x))
-            self._away[leaf] = max(self._away[leaf], away)
+            gain = piece.slope[leaf] if piece.bend is None else piece.slope[leaf] + piece.bend[leaf] * x
+            away = abs(here.delivered[leaf] * piece.scale - piece.base[leaf] - gain * x)
+            if away > self._away[leaf]:  # noqa: PLR1730 (`max` would be one more call per decision)
+                self._away[leaf] = away
         else:
             beyond = abs(here.delivered[leaf] - self.targets.value(leaf, here.units))
             here.deviation[leaf] = max(here.deviation[leaf], beyond)
