@@ -180,7 +180,7 @@ def _show_lines(one: Any) -> Iterator[Any]:
     heads = ("source", "asked", "planned", "delivered", "share", "rows", "epochs", "kept", "share kept", "rows kept")
     table = columns(*heads, right=heads[1:])
     units = sum(leaf.delivered_units or 0 for leaf in one.leaves)
-    kept = sum(leaf.final_units for leaf in one.leaves)
+    kept = sum(leaf.final_units or 0 for leaf in one.leaves)
     for leaf in one.leaves:
         table.add_row(
             leaf.name,
@@ -191,7 +191,7 @@ def _show_lines(one: Any) -> Iterator[Any]:
             number(leaf.delivered_rows),
             "-" if leaf.epochs is None else f"{leaf.epochs:.2f}",
             number(leaf.final_units),
-            percent(leaf.final_units, kept),
+            "-" if leaf.final_units is None else percent(leaf.final_units, kept),
             number(leaf.final_rows),
         )
     yield table

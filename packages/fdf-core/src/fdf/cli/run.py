@@ -56,6 +56,7 @@ def run(
     from fdf.cli.screen import echo_json_line
     from fdf.errors import FdfError
     from fdf.plan.compile import compile_plan
+    from fdf.runner.devices import without_gpu
     from fdf.runner.run import load_run, open_runner, run_plan
     from fdf.stage.events import CancelToken
 
@@ -75,7 +76,8 @@ def run(
             if as_json:
                 result = run_plan(plan, chosen, on_event=as_line, cancel=cancel)
             else:
-                _say_notes(plan)
+                # A cluster has machines of its own.
+                _say_notes(plan, without_gpu(plan, device=device) if chosen.name in ("serial", "local") else None)
                 with face(progress) as shown:
                     result = run_plan(plan, chosen, on_event=shown.take, cancel=cancel)
     except FdfError as error:
@@ -98,10 +100,10 @@ def _input_bytes(plan: Plan) -> int | None:
     return sum(file.size for file in files()) or None
 
 
-def _say_notes(plan: Plan) -> None:
+def _say_notes(plan: Plan, more: str | None) -> None:
     from fdf.cli.screen import say
 
-    for note in plan.notes:
+    for note in (*plan.notes, *([more] if more else [])):
         say(f"note: {note}")
 
 

@@ -16,7 +16,7 @@ from typing import Self
 
 import numpy as np
 
-from fdf.mixture.measuring import Integers, Leaf, Measured, listing
+from fdf.mixture.measuring import Integers, Measurable, Measured, listing
 from fdf.mixture.order import shard_order, window_order
 from fdf.mixture.scheduler import Mix, Position
 from fdf.mixture.sizes import Sizes
@@ -49,7 +49,9 @@ class Chunk:
 class _Line:
     """One leaf's documents in order, from where a position stands."""
 
-    def __init__(self, leaf: Leaf, number: int, seed: int, pool: ThreadPoolExecutor, position: Position | None) -> None:
+    def __init__(
+        self, leaf: Measurable, number: int, seed: int, pool: ThreadPoolExecutor, position: Position | None
+    ) -> None:
         self._leaf = leaf
         self._seed = seed
         self._pool = pool
@@ -94,8 +96,10 @@ class _Line:
         name, skip = self._leaf.name, self._skip
         self._skip = 0
         for piece in shard_order(self._pieces, seed=self._seed, name=name, epoch=epoch):
-            first, bytes_each = 0, self._leaf.source.record_bytes(piece)
+            first, bytes_each = 0, self._leaf.record_bytes(piece)
             for part in self._leaf.measured(piece):
+                if not len(part):
+                    continue
                 chunk = self._ordered(part, piece, epoch, first=first, bytes_each=bytes_each)
                 first += len(part)
                 if self._leaf.by_blocks:
@@ -115,10 +119,13 @@ class _Line:
         return Chunk(epoch, piece, part.positions[order], part.sizes[order], weight)
 
 
-def first_position(mix: Mix, leaves: Sequence[Leaf]) -> Position:
-    """Return where a mixture starts. The rows of a leaf that is read for less than one epoch are counted for it."""
-    position = Position.start(len(leaves))
-    for number, (leaf, node) in enumerate(zip(leaves, mix.tree.leaves, strict=True)):
+def first_position(mix: Mix, leaves: Sequence[Measurable]) -> Position:
+    """Return where a mixture starts. The rows of a leaf that is read for less than one epoch are counted for it.
+
+    There may be more leaves than the mixture has: those whose rows it leaves out.
+    """
+    position = Position.start(len(mix.tree.leaves))
+    for number, (leaf, node) in enumerate(zip(leaves, mix.tree.leaves, strict=False)):
         if mix.on_exhausted != "repeat" and node.epochs is not None and node.epochs < 1:
             position.lengths[number] = leaf.records()
     return position
@@ -127,10 +134,10 @@ def first_position(mix: Mix, leaves: Sequence[Leaf]) -> Position:
 class Documents:
     """The feed of a scheduler over indexed leaves. Close it, or use it in `with`."""
 
-    def __init__(self, leaves: Sequence[Leaf], *, seed: int, position: Position | None = None) -> None:
+    def __init__(self, leaves: Sequence[Measurable], *, seed: int, position: Position | None = None) -> None:
         threads = max(2, min(16, os.cpu_count() or 2))
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="fdf-measure")
-        self._lines = [_Line(leaf, n, seed, self._pool, position) for n, leaf in enumerate(leaves)]
+        self._lines = [_Line(leaf, n, seed=seed, pool=self._pool, position=position) for n, leaf in enumerate(leaves)]
         for number, line in enumerate(self._lines):
             if position is None or position.live[number]:
                 line.start()
@@ -162,6 +169,15 @@ class Documents:
                 chunk = chunk.cut(0, count)
             count -= len(chunk)
             yield chunk
+
+    def rest(self, leaf: int, epoch: int) -> Iterator[Chunk]:
+        """Yield what is left of a leaf's epoch after what was drawn."""
+        taken = self._lines[leaf].taken
+        while True:
+            while taken:
+                yield taken.popleft()
+            if self._lines[leaf].take(epoch) is None:
+                return
 
     def weights(self, leaf: int, count: int) -> np.ndarray:
         """Return about how many bytes each of the leaf's next `count` documents takes, without drawing them."""

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +57,10 @@ class Leaf:
     """The columns under the mixture's names and types."""
     by_blocks: bool = False
     """Whether a part is a block of the file, of the size that its footer says."""
+
+    def record_bytes(self, piece: Slice) -> float:
+        """Return about how many bytes of memory a record takes, as far as the source can tell."""
+        return self.source.record_bytes(piece)
 
     def pieces(self) -> list[Slice]:
         """Return the shards, in input order."""
@@ -243,6 +247,23 @@ class _Sidecar:
             aside.unlink(missing_ok=True)
 
 
-def listing(leaf: Leaf) -> list[Slice]:
+class Measurable(Protocol):
+    """What a mixture needs of a leaf, wherever its documents stand."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def measure(self) -> Measure: ...
+    @property
+    def by_blocks(self) -> bool: ...
+    def describe(self) -> dict[str, Any]: ...
+    def pieces(self) -> list[Slice]: ...
+    def measured(self, piece: Slice) -> Iterator[Measured]: ...
+    def record_bytes(self, piece: Slice) -> float: ...
+    def records(self) -> int: ...
+    def total(self) -> int: ...
+
+
+def listing(leaf: Measurable) -> list[Slice]:
     """Return a leaf's shards; faults of the store that pass are waited for."""
     return retrying(partial(leaf.pieces), what=f"listing `{leaf.name}`")

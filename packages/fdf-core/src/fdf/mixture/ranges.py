@@ -46,8 +46,8 @@ class Ranges:
     documents: Documents
     drawing: Drawn | None = None
     """What is drawn from in place of the scheduler itself."""
-    most_rows: int = MOST_ROWS
-    most_bytes: int = MOST_BYTES
+    most_rows: int = field(default_factory=lambda: MOST_ROWS)
+    most_bytes: int = field(default_factory=lambda: MOST_BYTES)
     limit: int | None = None
     """The documents after which to stop."""
     drawn: int = 0

@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib import metadata
 from itertools import permutations
 from pathlib import Path
@@ -24,7 +25,7 @@ from fdf.plan.absent import with_absent
 from fdf.plan.encoding import decode_schema
 from fdf.plan.flow import needed_columns, prune, rejected_schema, resolve_chain
 from fdf.plan.job import OUTPUT_LAYOUT, STAGE_LAYOUT, Layout, StageJob, Step
-from fdf.plan.mixing import PlannedMixture, plan_mixture
+from fdf.plan.mixing import PlannedMixture, plan_buckets, plan_mixture
 from fdf.plan.model import Plan, StagePlan
 from fdf.recipe.model import Materialize, MixtureUse, OutputUse, Provenance, Recipe, SourceUse, StageUse
 from fdf.schema import GENERATED_BY, ID, REFINED_BY, SCORES, SOURCE, TAGS
@@ -90,9 +91,15 @@ class _Builder:
         self._counted: Measure | None = None
 
     def add_stage(self, use: StageUse) -> None:
-        if use.mixture is not None:
-            message = f"this version of fdf-core cannot run the mixture of stage `{use.name}`"
-            raise PlanError(Problem(code="FDF330", message=message, place=use.place))
+        if use.mixture is not None and not self.stages:
+            raise PlanError(
+                Problem(
+                    code="FDF330",
+                    message=f"stage `{use.name}` mixes the rows of the stage before, and it is the first",
+                    place=use.place,
+                    help="put a stage before it, or give the recipe `input: { type: mixture, ... }`",
+                )
+            )
         last = use is self.recipe.stages[-1] and self.recipe.output is None
         self._add(
             name=use.name,
@@ -130,6 +137,7 @@ class _Builder:
         group_bytes: int | None = None,
     ) -> None:
         upstream = self.stages[-1] if self.stages else None
+        assets = {u.id: _assets(u) for u in uses.operators}
         common = {
             "format": FORMAT,
             "seed": self.recipe.seed,
@@ -138,7 +146,7 @@ class _Builder:
             "sink": [sink.type, _options(sink)],
             "group_bytes": group_bytes,
             "limit": self.limit,
-            "operators": [_operator_identity(u) for u in uses.operators],
+            "operators": [_operator_identity(u, assets[u.id]) for u in uses.operators],
         }
         physical: pa.Schema | None = None
         mixture: PlannedMixture | None = None
@@ -154,6 +162,7 @@ class _Builder:
         elif upstream is None:
             assert isinstance(self.origin, SourceUse)
             with _told_at(self.origin):
+                self._settle_source()
                 physical, fingerprint = self._pinned_physical(root, group_bytes, common)
                 naming = resolve_columns(physical, self.origin.source.columns)
             pairs = list(naming.pairs)
@@ -161,14 +170,23 @@ class _Builder:
             types = {f.name: f.type for f in physical}
             schema = pa.schema([(new, types[old]) for new, old in pairs])
         else:
-            fingerprint = digest({**common, "upstream": upstream.fingerprint})
             schema = upstream.job.output_schema
+            identity: dict[str, Any] = {**common, "upstream": upstream.fingerprint}
+            if uses.mixture is not None:
+                with _told_by(uses):
+                    mixture = plan_buckets(uses, schema, seed=self.recipe.seed)
+                identity["mixture"] = mixture.plan_hash
+                if self._counted is None:
+                    settings = mixture.settings
+                    self._counted = counting(settings.unit, schema, tokenizer=settings.tokenizer)
+            fingerprint = digest(identity)
             pairs = [(n, n) for n in schema.names]
         steps, output = resolve_chain(uses.operators, schema)
         wanted = needed_columns(steps, output, schema.names)
         if wanted != tuple(schema.names):
             schema = pa.schema([schema.field(n) for n in wanted])
             steps, output = prune(steps, schema)
+        steps = tuple(replace(s, assets=tuple(sorted(assets[s.id].items()))) for s in steps)
         if not output.names and provenance == "none":
             raise PlanError(
                 Problem(
@@ -236,6 +254,21 @@ class _Builder:
         pinned = _object(path.read_bytes()) if path.exists() else {}
         return pinned if pinned.get("config_hash") == self.recipe.config_hash else {}
 
+    def _settle_source(self) -> None:
+        """Take the source as an unfinished run resolved it. Raises PlanError for one that cannot be cut into splits."""
+        assert isinstance(self.origin, SourceUse)
+        source = self.origin.source.pinned(self._pins().get("source") or {})
+        if not source.indexed:
+            raise PlanError(
+                Problem(
+                    code="FDF334",
+                    message=f"the `{source.type}` input can only be streamed in order, and has no files to share out",
+                    about="streaming",
+                    help="leave `streaming` out: the input is then prepared on disk first",
+                )
+            )
+        self.origin = replace(self.origin, source=source)
+
     def _pinned_physical(self, root: str, group_bytes: int | None, common: dict[str, Any]) -> tuple[pa.Schema, str]:
         """Return the columns of the source's files, as fixed before the first split, and the fingerprint they give.
 
@@ -281,6 +314,16 @@ def _told_at(origin: SourceUse | MixtureUse) -> Iterator[None]:
         raise error.placed(origin.places, otherwise="path" if isinstance(origin, SourceUse) else "datasets") from error
 
 
+@contextmanager
+def _told_by(use: StageUse) -> Iterator[None]:
+    """Give what is wrong with a stage's mixture the place of the stage."""
+    try:
+        yield
+    except FdfError as error:
+        problems = [p if p.place else replace(p, place=use.place) for p in error.problems]
+        raise type(error)(*problems) from error
+
+
 def _object(data: bytes) -> dict[str, Any]:
     """Return a JSON object; an empty one for what is none: a plan only looks, the run says what is damaged."""
     try:
@@ -300,9 +343,8 @@ def _options(sink: Sink) -> dict[str, Any]:
     return dict(sorted(vars(sink).items()))
 
 
-def _operator_identity(use: Any) -> dict[str, Any]:
+def _operator_identity(use: Any, assets: dict[str, str]) -> dict[str, Any]:
     operator = use.operator
-    assets = operator.assets()
     return {
         "id": use.id,
         "kind": use.kind,
@@ -316,6 +358,14 @@ def _operator_identity(use: Any) -> dict[str, Any]:
         "on_error": use.on_error,
         **({"assets": assets} if assets else {}),
     }
+
+
+def _assets(use: Any) -> dict[str, str]:
+    try:
+        found: dict[str, str] = use.operator.assets()
+    except FdfError as error:
+        raise type(error)(*(p if p.place else replace(p, place=use.place) for p in error.problems)) from error
+    return found
 
 
 def _installed_version(distribution: str, use: Any) -> str:

@@ -15,12 +15,13 @@ import pyarrow as pa
 from fdf.errors import FdfError, PlanError, Problem
 from fdf.fingerprint import digest
 from fdf.mixture.blocks import check_blocks
+from fdf.mixture.buckets import Bucket, Buckets
 from fdf.mixture.measuring import Leaf
 from fdf.mixture.settings import Settings, check_feasible, read_settings
-from fdf.mixture.sizes import choose_measure
+from fdf.mixture.sizes import Measure, choose_measure
 from fdf.plan.encoding import decode_schema, encode_schema
 from fdf.plan.job import LeafJob
-from fdf.recipe.model import DatasetUse, MixtureUse
+from fdf.recipe.model import DatasetUse, MixtureUse, StageUse
 from fdf.sources.base import InputFile, Source
 from fdf.sources.conform import unify
 from fdf.sources.naming import resolve_columns
@@ -41,12 +42,19 @@ class PlannedMixture:
     schema: pa.Schema | None = None
     known_columns: tuple[tuple[str, ...], ...] = ()
     pins: Mapping[str, Any] | None = None
+    buckets: Buckets | None = None
+    bucket_columns: tuple[str, ...] = ()
+    measure: Measure | None = None
+    """For the mixture of a stage: how its rows are counted."""
     notes: tuple[str, ...] = ()
     resolved: Mapping[str, Any] | None = None
     """What each source resolved, such as the commit behind a branch."""
 
     def leaf_jobs(self, wanted: tuple[str, ...]) -> tuple[LeafJob, ...]:
         """Return the leaves as workers need them, reading only these columns."""
+        if self.buckets is not None:
+            names = (*self.buckets.leaves, *self.buckets.outside)
+            return tuple(LeafJob(name=name, measure=self.measure) for name in names)
         return tuple(
             LeafJob(
                 name=leaf.name,
@@ -65,7 +73,7 @@ def plan_mixture(use: MixtureUse, *, seed: int, pinned: Mapping[str, Any] | None
     settings = read_settings(given, [_settings_of(d) for d in use.datasets], seed=seed)
     check_feasible(settings)
     opened: list[tuple[DatasetUse, Source, pa.Schema, Mapping[str, Any]]] = []
-    for dataset in use.datasets:
+    for dataset in use.leaves():
         with_pins = (pinned or {}).get("leaves", {}).get(dataset.name)
         try:
             opened.append((dataset, *_opened(dataset, with_pins)))
@@ -113,18 +121,48 @@ def plan_mixture(use: MixtureUse, *, seed: int, pinned: Mapping[str, Any] | None
     )
 
 
+def plan_buckets(use: StageUse, schema: pa.Schema, *, seed: int) -> PlannedMixture:
+    """Return the plan of a stage's mixture over rows with these columns."""
+    given = use.mixture or {}
+    settings = read_settings(given, given["buckets"], seed=seed)
+    check_feasible(settings)
+    if settings.granularity == "block":
+        raise PlanError(
+            Problem(
+                code="FDF349",
+                message=f"the buckets of stage `{use.name}` cannot be mixed by `granularity: block`",
+                place=use.place,
+                help="leave `granularity` out",
+            )
+        )
+    buckets = Buckets([Bucket.read(b) for b in given["buckets"]])
+    identity = {
+        "format": MIXTURE_FORMAT,
+        "settings": settings.identity(),
+        "buckets": [b.identity() for b in buckets.top],
+    }
+    measure = choose_measure(settings.unit, schema, tokenizer=settings.tokenizer, name=use.name)
+    return PlannedMixture(
+        settings=settings,
+        plan_hash=digest({**identity, "measure": measure.describe()}),
+        buckets=buckets,
+        bucket_columns=buckets.columns(schema),
+        measure=measure,
+    )
+
+
 def _settings_of(dataset: DatasetUse) -> dict[str, Any]:
-    given: dict[str, Any] = {"name": dataset.name, "epochs": dataset.epochs}
-    if dataset.weight is not None:
-        given["weight"] = dataset.weight
-    return given | ({"cap": dataset.cap} if dataset.cap is not None else {})
+    given: dict[str, Any] = {"name": dataset.name}
+    for key in ("weight", "cap", "epochs"):
+        if getattr(dataset, key) is not None:
+            given[key] = getattr(dataset, key)
+    return given | ({"datasets": [_settings_of(d) for d in dataset.datasets]} if dataset.datasets else {})
 
 
 def _opened(dataset: DatasetUse, pinned: Mapping[str, Any] | None) -> tuple[Source, pa.Schema, Mapping[str, Any]]:
     """Return a dataset's source with its listing and columns fixed, and what pins them."""
     source = dataset.source
-    if source is None:
-        raise PlanError(f"no installed package reads `{dataset.type}` sources", help="fdf doctor")
+    assert source is not None
     if pinned is not None:
         source = source.pinned(pinned["source"])
         source = source.listed([InputFile(**f) for f in pinned["files"]])
@@ -172,6 +210,7 @@ def _leaf_identity(leaf: Leaf, physical: pa.Schema) -> dict[str, Any]:
         "options": source.options(),
         "schema": [[f.name, str(f.type)] for f in physical],
         "measure": leaf.measure.describe(),
-        "pins": dict(source.pins()),
+        # Where there are files their versions say it all, and a commit that changes none is the same dataset.
+        "pins": {} if source.indexed else dict(source.pins()),
         "files": digest(files),
     }

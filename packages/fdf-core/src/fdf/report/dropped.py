@@ -45,6 +45,8 @@ def dropped_examples(stages: Iterable[CommittedStage], *, count: int) -> list[Dr
             for reason, n in o["dropped"].items()
             if n
         }
+        if (stage.manifest.get("mixture") or {}).get("left_out"):
+            wanted["mixture", "mixture"] = count
         for (operator, reason), rows in _collect(stage, wanted).items():
             by_reason[stage.name, operator, reason] = rows
     chosen: list[DroppedRow] = []

@@ -30,20 +30,22 @@ class FunnelLine:
 def funnel(manifest: Mapping[str, Any]) -> list[FunnelLine]:
     """Return the lines of one stage in the order of its operators.
 
-    Rows that could not be read have no operator: they show in a line of their own, as does a stage without operators.
+    Rows that could not be read have no operator: they show in a line of their own, as does a stage without operators,
+    with what its mixture left out.
     """
     stage, counts, operators = manifest["stage"], manifest["counts"], manifest["operators"]
     unread = counts["rows_quarantined"] - sum(o["rows_quarantined"] for o in operators)
+    left_out = sum(bucket["rows"] for bucket in (manifest.get("mixture") or {}).get("left_out", ()))
     lines = []
     if unread or not operators:
         lines.append(
             FunnelLine(
                 stage=stage,
                 operator=None,
-                kind="read" if operators else "write",
+                kind="read" if operators else "mix" if left_out else "write",
                 rows_in=counts["rows_in"],
-                rows_out=counts["rows_in"] - unread,
-                dropped={},
+                rows_out=counts["rows_in"] - unread - left_out,
+                dropped={"mixture": left_out} if left_out else {},
                 added=0,
                 quarantined=unread,
             )

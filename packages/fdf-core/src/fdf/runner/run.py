@@ -26,7 +26,7 @@ from fdf.stage.directory import StageDirectory, check_writable
 from fdf.stage.events import CancelToken, Emit, Event
 from fdf.stage.manifest import remarks
 from fdf.stage.manifest_file import read_manifest
-from fdf.stage.mixing import MixtureRun, final_report
+from fdf.stage.mixing import MixtureRun, final_report, open_mixture
 from fdf.stage.receipt import Receipt
 from fdf.stage.shard_file import FileEntry
 from fdf.stage.tasks import stage_tasks
@@ -117,6 +117,8 @@ def run_plan(
     for stage in plan.stages:
         with given_up(f"stage `{stage.name}`"), told_as_failure(f"stage `{stage.name}`", root=stage.root):
             check_writable(stage, run_id=plan.recipe.run_id)
+    for step in (step for stage in plan.stages for step in stage.job.steps):
+        step.use.operator.fetch()
     floor = _last_generation(plan)
     record = begin(plan, runner=runner.name)
     record.generation = max(record.generation, floor)
@@ -241,8 +243,9 @@ class _Run:
             self._emit(Event(kind="warning", stage=stage.name, data={"message": message}))
         before = self._done[-1].manifest if self._done else None
         upstream = [FileEntry.from_json(f) for f in before["outputs"]] if before else None
-        mixing = MixtureRun(stage.mixture, limit=self._plan.limit) if stage.mixture is not None else None
-        if mixing is not None:
+        mixing: MixtureRun | None = None
+        if stage.mixture is not None:
+            mixing = open_mixture(stage.mixture, directory.job, upstream, before, limit=self._plan.limit)
             tasks = mixing.tasks(directory.job)
         else:
             tasks = stage_tasks(stage, directory.job, upstream, limit=self._plan.limit)
@@ -275,8 +278,8 @@ class _Run:
             return mixing.report
         if stage.job.counted is None:
             return None
-        earlier = next((s.manifest["mixture"] for s in reversed(self._done) if s.manifest.get("mixture")), None)
-        return partial(final_report, earlier)
+        mixed = self._done[0].manifest["mixture"] if self._plan.stages[0].mixture is not None else None
+        return partial(final_report, mixed)
 
 
 def code_version() -> str:

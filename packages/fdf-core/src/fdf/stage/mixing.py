@@ -6,8 +6,8 @@ drawn again from its start, out of sizes that are remembered, so that splits kee
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
@@ -16,42 +16,56 @@ import numpy as np
 from fdf.errors import StageFailed
 from fdf.fingerprint import sha256_hex
 from fdf.mixture.blocks import Blocks, RowsOfBlocks
-from fdf.mixture.documents import Documents, first_position
-from fdf.mixture.measuring import Leaf
-from fdf.mixture.ranges import Cut, Ranges
+from fdf.mixture.documents import Chunk, Documents, first_position
+from fdf.mixture.measuring import Measurable
+from fdf.mixture.ranges import MOST_BYTES, MOST_ROWS, Cut, Ranges
 from fdf.mixture.scheduler import Mix, Scheduler
+from fdf.operator import Resources
 from fdf.plan.job import StageJob
 from fdf.plan.mixing import PlannedMixture
 from fdf.plan.task import Part, Range, SplitKey, StageRef, Task
 from fdf.stage.receipt import Receipt
+from fdf.stage.shard_file import FileEntry
+from fdf.stage.shards import BucketLeaf, Shards, thresholds
 from fdf.stage.tasks import resources_of
 
 POSITION_DIGITS = 12
+_GOES_ON = frozenset({"renormalize", "fallback", "repeat"})
 
 
 @dataclass
 class MixtureRun:
-    """One drawing of a mixture's schedule."""
+    """One drawing of the schedule of an input's mixture."""
 
     plan: PlannedMixture
     limit: int | None = None
     scheduler: Scheduler | None = None
+    leaves: Sequence[Measurable] = ()
     _planned: dict[str, list[int]] = field(default_factory=dict)
     _ranges: Ranges | None = None
+
+    def __post_init__(self) -> None:
+        self.leaves = self.leaves or self.plan.leaves
 
     def tasks(self, job: StageJob) -> Iterator[Task]:
         """Yield the ranges of the schedule as tasks, in its order."""
         ref, resources = StageRef.of(job), resources_of(job)
-        leaves = self.plan.leaves
-        with Documents(leaves, seed=self.plan.settings.seed) as documents:
-            mix = self._law(leaves)
+        with Documents(self.leaves, seed=self.plan.settings.seed) as documents:
+            mix = self._law()
             blocks = Blocks(documents) if self.plan.settings.granularity == "block" else None
-            self.scheduler = Scheduler(mix, blocks or documents, first_position(mix, leaves))
+            self.scheduler = Scheduler(mix, blocks or documents, first_position(mix, self.leaves))
             rows = RowsOfBlocks(self.scheduler, blocks) if blocks else None
             self._ranges = Ranges(self.scheduler, documents, rows, limit=self.limit)
             for cut in self._ranges:
-                self._count(cut, leaves)
+                self._count(cut)
                 yield as_task(cut, job.source_name, ref, resources)
+            yield from self._left_out(documents, self._ranges.drawn, job.source_name, ref, resources)
+
+    def _left_out(
+        self, documents: Documents, start: int, source: str, ref: StageRef, resources: Resources
+    ) -> Iterator[Task]:
+        """Yield tasks for the rows that the mixture leaves out, where these are to be accounted for."""
+        return iter(())
 
     def report(self, receipts: Sequence[Receipt]) -> dict[str, Any]:
         """Return the manifest's `mixture`. Raises StageFailed where what was delivered is off by the bound or more."""
@@ -64,7 +78,7 @@ class MixtureRun:
         bound = max(here.largest, default=0)
         leaves = []
         worst = Fraction(0)
-        for number, leaf in enumerate(self.plan.leaves):
+        for number, leaf in enumerate(self.leaves[: len(here.delivered)]):
             planned_rows, planned = self._planned.get(leaf.name, [0, 0])
             rows, _, delivered, _ = _sum(receipts, "leaves", leaf.name)
             deviation = here.deviation[number] + drift
@@ -77,7 +91,7 @@ class MixtureRun:
                     "delivered": {"rows": rows, "units": delivered},
                     "epochs": _epochs(here.epoch[number], here.in_epoch[number], here.lengths[number]),
                     "max_abs_deviation": str(deviation),
-                    "final": final.get(leaf.name, {"rows": 0, "units": 0}),
+                    **self._final(leaf.name, final),
                     "sizes": leaf.describe(),
                 }
             )
@@ -93,7 +107,7 @@ class MixtureRun:
             "bound": bound,
             "events": [e.to_json() for e in self.scheduler.events],
             "track": self._ranges.track.to_json() if self._ranges else [],
-            "resolved": dict(self.plan.resolved or {}),
+            **self._more(receipts, final),
         }
         if bound and worst >= bound:
             raise StageFailed(
@@ -103,31 +117,113 @@ class MixtureRun:
             )
         return report
 
-    def _law(self, leaves: Sequence[Leaf]) -> Mix:
+    def _final(self, leaf: str, final: Mapping[str, dict[str, int]]) -> dict[str, Any]:
+        """Return what is said of the rows of a leaf that the stage kept."""
+        return {"final": final.get(leaf, {"rows": 0, "units": 0})}
+
+    def _more(self, receipts: Sequence[Receipt], final: Mapping[str, dict[str, int]]) -> dict[str, Any]:
+        """Return what is said beyond what every mixture says."""
+        return {"resolved": dict(self.plan.resolved or {})}
+
+    def _law(self) -> Mix:
         settings = self.plan.settings
         if settings.temperature is None:
             return settings.law()
-        return settings.law({leaf.name: leaf.total() for leaf in leaves if leaf.name in settings.unweighted})
+        return settings.law({leaf.name: leaf.total() for leaf in self.leaves if leaf.name in settings.unweighted})
 
-    def _count(self, cut: Cut, leaves: Sequence[Leaf]) -> None:
+    def _count(self, cut: Cut) -> None:
         for number, chunk in cut.chunks:
-            planned = self._planned.setdefault(leaves[number].name, [0, 0])
+            planned = self._planned.setdefault(self.leaves[number].name, [0, 0])
             planned[0] += len(chunk)
             planned[1] += int(chunk.sizes.sum())
 
 
-def as_task(cut: Cut, source: str, ref: StageRef, resources: Any) -> Task:
-    """Return a range of the schedule as a task, named by its position."""
-    parts = tuple(
-        Part(
-            leaf=leaf,
-            epoch=chunk.epoch,
-            piece=chunk.piece,
-            positions=chunk.positions.astype("<i8").tobytes(),
-            sizes=chunk.sizes.astype("<i8").tobytes(),
-        )
-        for leaf, chunk in cut.chunks
+class StageMixtureRun(MixtureRun):
+    """One drawing of the schedule of a stage's mixture. Rows that it does not deliver are tasks too: to be dropped."""
+
+    def __init__(self, plan: PlannedMixture, shards: Shards, told: Mapping[str, Mapping[str, Any]]) -> None:
+        buckets = shards.buckets
+        names = (*buckets.leaves, *buckets.outside)
+        super().__init__(plan, leaves=[BucketLeaf(n, i, shards.measure, shards) for i, n in enumerate(names)])
+        self._told = told
+        self._buckets = buckets
+
+    def _left_out(
+        self, documents: Documents, start: int, source: str, ref: StageRef, resources: Resources
+    ) -> Iterator[Task]:
+        assert self.scheduler is not None
+        here = self.scheduler.position
+        for number in range(len(self.leaves)):
+            if number < len(here.epoch) and here.epoch[number]:
+                continue  # Each of its rows was delivered once at least.
+            for chunks in _together(documents.rest(number, 0)):
+                yield left_out_task(number, chunks, start=start, source=source, ref=ref, resources=resources)
+                start += sum(map(len, chunks))
+
+    def _law(self) -> Mix:
+        return replace(super()._law(), may_be_empty=self.plan.settings.on_exhausted in _GOES_ON)
+
+    def _final(self, leaf: str, final: Mapping[str, dict[str, int]]) -> dict[str, Any]:
+        return {"quantile": dict(self._told[leaf])} if leaf in self._told else {}
+
+    def _more(self, receipts: Sequence[Receipt], final: Mapping[str, dict[str, int]]) -> dict[str, Any]:
+        left = []
+        for name in (*self._buckets.leaves, *self._buckets.outside):
+            rows, units, _, _ = _sum(receipts, "left_out", name)
+            if rows:
+                left.append({"name": name, "rows": rows, "units": units})
+        return {"left_out": left, "final": dict(final)}
+
+
+def left_out_task(
+    leaf: int, chunks: Sequence[Chunk], *, start: int, source: str, ref: StageRef, resources: Resources
+) -> Task:
+    """Return rows of some shards that a mixture leaves out as a task, named by the first shard and the bucket."""
+    parts = tuple(_part(leaf, chunk) for chunk in chunks)
+    version = sha256_hex("\n".join(f"{p.piece.file.version} {sha256_hex(p.positions)}" for p in parts))
+    location = f"left out {leaf} {chunks[0].piece.location} {int(chunks[0].positions[0])}"
+    return Task(
+        key=SplitKey.of(source, location, version),
+        stage=ref,
+        inputs=tuple(p.piece for p in parts),
+        resources=resources,
+        position=f"{start:0{POSITION_DIGITS}d}",
+        mixed=Range(start=start, rows=sum(map(len, chunks)), parts=parts, order=b""),
     )
+
+
+def _together(chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:
+    """Yield rows in the order of their shards, in groups of bounded rows and bytes."""
+    group: list[Chunk] = []
+    rows, held = 0, 0.0
+    for chunk in chunks:
+        step = max(1, min(MOST_ROWS, int(MOST_BYTES / chunk.weight)))
+        for start in range(0, len(chunk), step):
+            part = chunk.cut(start, start + step)
+            if group and (rows + len(part) > MOST_ROWS or held + len(part) * part.weight > MOST_BYTES):
+                yield group
+                group, rows, held = [], 0, 0.0
+            order = np.argsort(part.positions)
+            group.append(Chunk(0, part.piece, part.positions[order], part.sizes[order], part.weight))
+            rows += len(part)
+            held += len(part) * part.weight
+    if group:
+        yield group
+
+
+def _part(leaf: int, chunk: Chunk) -> Part:
+    return Part(
+        leaf=leaf,
+        epoch=chunk.epoch,
+        piece=chunk.piece,
+        positions=chunk.positions.astype("<i8").tobytes(),
+        sizes=chunk.sizes.astype("<i8").tobytes(),
+    )
+
+
+def as_task(cut: Cut, source: str, ref: StageRef, resources: Resources) -> Task:
+    """Return a range of the schedule as a task, named by its position."""
+    parts = tuple(_part(leaf, chunk) for leaf, chunk in cut.chunks)
     order = np.asarray(cut.leaves).astype("<u2").tobytes()
     versions = [
         f"{p.leaf} {p.epoch} {p.piece.location} {p.piece.file.version} {sha256_hex(p.positions)}" for p in parts
@@ -209,4 +305,21 @@ def _epochs(done: int, rows: int, length: int | None) -> float | None:
     return done + rows / length if length else None
 
 
-__all__ = ["MixtureRun", "as_task", "by_source", "final_report"]
+def open_mixture(
+    plan: PlannedMixture,
+    job: StageJob,
+    upstream: Sequence[FileEntry] | None,
+    manifest: Mapping[str, Any] | None,
+    *,
+    limit: int | None,
+) -> MixtureRun:
+    """Return the mixture of a stage, ready to be drawn; `upstream` and `manifest` are of the stage before."""
+    if plan.buckets is None:
+        return MixtureRun(plan, limit=limit)
+    assert upstream is not None
+    assert manifest is not None
+    assert plan.measure is not None
+    values, told = thresholds(plan.buckets.quantiles, job, upstream, manifest)
+    columns = tuple(dict.fromkeys([*plan.bucket_columns, *plan.measure.columns]))
+    shards = Shards(job, upstream, plan.buckets, plan.measure, values, columns)
+    return StageMixtureRun(plan, shards, told)
