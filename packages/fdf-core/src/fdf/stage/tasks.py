@@ -26,7 +26,7 @@ def stage_tasks(
 ) -> Iterator[Task]:
     """Yield the tasks of a stage in input order; a source is listed as tasks are drawn."""
     ref = StageRef.of(job)
-    resources = _resources(job)
+    resources = needed_resources(job)
     if upstream is None:
         assert job.source is not None
         pieces = _source_pieces(job.source, job.source_name)
@@ -135,7 +135,8 @@ def _limited(
         left -= here
 
 
-def _resources(job: StageJob) -> Resources:
+def needed_resources(job: StageJob) -> Resources:
+    """Return what a worker of a stage needs: of each resource the most that one of its operators asks for."""
     asked = [s.use.resources for s in job.steps]
     return Resources(
         cpus=max((r.cpus for r in asked), default=1),

@@ -1,0 +1,108 @@
+"""What a cluster has and what a worker needs, node by node: a worker runs on one node whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import ray
+
+from fdf.errors import Problem
+from fdf.operator import Resources
+from fdf.plan.model import StagePlan
+from fdf.stage.tasks import needed_resources
+
+GIB = 1 << 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """One living node of the cluster and all that it has, whoever uses it at the moment."""
+
+    id: str
+    host: str
+    cpus: float
+    gpus: float
+    memory: int
+
+    def slots(self, need: Resources) -> int:
+        """Return how many such workers it can hold."""
+        shares = [
+            have / asked
+            for have, asked in ((self.cpus, need.cpus), (self.gpus, need.gpus), (self.memory, need.memory))
+            if asked
+        ]
+        # A tenth of a GPU fits ten times, whatever floats say of it.
+        return int(min(shares, default=1) + 1e-6)
+
+    def __str__(self) -> str:
+        return f"{self.host} ({_amount(self.cpus)} CPUs, {_amount(self.gpus)} GPUs, {self.memory / GIB:.1f} GiB)"
+
+
+def nodes() -> list[Node]:
+    """Return the living nodes of the cluster that this process is connected to."""
+    there: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return [_node(told) for told in there if told["Alive"]]
+
+
+def slots(there: Iterable[Node], need: Resources) -> int:
+    """Return how many such workers the nodes can hold together."""
+    return sum(node.slots(need) for node in there)
+
+
+def unmet(stages: Iterable[StagePlan], there: Sequence[Node], *, gpus: bool) -> Iterator[Problem]:
+    """Yield a finding for each stage whose workers fit on no node. `gpus`: whether models run on GPUs at all."""
+    for stage in stages:
+        need = needed_resources(stage.job)
+        if not gpus:
+            need = replace(need, gpus=0)
+        if any(node.slots(need) for node in there):
+            continue
+        yield Problem(
+            code="FDF522",
+            message=f"a worker of stage `{stage.name}` needs {words(need)} ({_askers(stage)}), and no node of the "
+            f"cluster can be that large: {inventory(there)}",
+            help="lower `resources` of the operator, or add a node that has them",
+        )
+
+
+def _node(told: dict[str, Any]) -> Node:
+    has = told["Resources"]
+    return Node(
+        id=told["NodeID"],
+        host=told["NodeManagerHostname"],
+        cpus=has.get("CPU", 0),
+        gpus=has.get("GPU", 0),
+        memory=int(has.get("memory", 0)),
+    )
+
+
+def words(need: Resources) -> str:
+    """Return what a worker needs, for people."""
+    parts = [f"{_amount(need.cpus)} CPUs"]
+    if need.gpus:
+        parts.append(f"{_amount(need.gpus)} GPUs")
+    if need.memory:
+        parts.append(f"{need.memory / GIB:.1f} GiB of memory")
+    return ", ".join(parts)
+
+
+def _askers(stage: StagePlan) -> str:
+    default = Resources()
+    ids = [step.id for step in stage.job.steps if step.use.resources != default]
+    return ", ".join(f"`{i}`" for i in ids) or "the default"
+
+
+def inventory(there: Sequence[Node]) -> str:
+    """Return what a cluster has, for people: nodes that are alike are told once."""
+    kinds: dict[tuple[float, float, int], list[Node]] = {}
+    for node in there:
+        kinds.setdefault((node.cpus, node.gpus, node.memory // GIB), []).append(node)
+    if not kinds:
+        return "it has no nodes"
+    return "; ".join(str(same[0]) if len(same) == 1 else f"{len(same)} like {same[0]}" for same in kinds.values())
+
+
+def _amount(value: float) -> str:
+    return f"{value:g}"
