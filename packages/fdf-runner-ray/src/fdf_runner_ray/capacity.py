@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import ray
 
-from fdf.errors import Problem
 from fdf.operator import Resources
-from fdf.plan.model import StagePlan
-from fdf.stage.tasks import needed_resources
 
 GIB = 1 << 30
 
@@ -51,22 +48,6 @@ def slots(there: Iterable[Node], need: Resources) -> int:
     return sum(node.slots(need) for node in there)
 
 
-def unmet(stages: Iterable[StagePlan], there: Sequence[Node], *, gpus: bool) -> Iterator[Problem]:
-    """Yield a finding for each stage whose workers fit on no node. `gpus`: whether models run on GPUs at all."""
-    for stage in stages:
-        need = needed_resources(stage.job)
-        if not gpus:
-            need = replace(need, gpus=0)
-        if any(node.slots(need) for node in there):
-            continue
-        yield Problem(
-            code="FDF522",
-            message=f"a worker of stage `{stage.name}` needs {words(need)} ({_askers(stage)}), and no node of the "
-            f"cluster can be that large: {inventory(there)}",
-            help="lower `resources` of the operator, or add a node that has them",
-        )
-
-
 def _node(told: dict[str, Any]) -> Node:
     has = told["Resources"]
     return Node(
@@ -86,12 +67,6 @@ def words(need: Resources) -> str:
     if need.memory:
         parts.append(f"{need.memory / GIB:.1f} GiB of memory")
     return ", ".join(parts)
-
-
-def _askers(stage: StagePlan) -> str:
-    default = Resources()
-    ids = [step.id for step in stage.job.steps if step.use.resources != default]
-    return ", ".join(f"`{i}`" for i in ids) or "the default"
 
 
 def inventory(there: Sequence[Node]) -> str:

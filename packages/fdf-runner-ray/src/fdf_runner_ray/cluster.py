@@ -29,6 +29,9 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Workers have memory limits of their own; Ray's monitor would kill for what other programs hold.
     "RAY_memory_monitor_refresh_ms": "0",
+    # A process per CPU for each driver that comes: an actor starts its own as it needs it.
+    "RAY_prestart_worker_first_driver": "0",
+    "RAY_enable_worker_prestart": "0",
     # What Ray will do by default; without it each driver is told so by a warning.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
@@ -148,7 +151,7 @@ def ask_for_tokens(mode: str | None) -> None:
     os.environ.pop(AUTH_MODE, None)
     if mode:
         os.environ[AUTH_MODE] = mode
-    # What Ray itself calls after it has set the variable: it is not read again otherwise. Older versions have no tokens.
+    # What Ray itself calls after it has set the variable, which is else read only once. Older versions have no tokens.
     config = getattr(ray._raylet, "Config", None)  # noqa: SLF001
     if config is not None:
         config.initialize("")
@@ -161,6 +164,8 @@ def _connect(address: str | None) -> None:
             help="start `fdf run` on the head node, or with `ray job submit -- fdf run ...`",
         )
     logging.getLogger("ray").setLevel(logging.ERROR)
+    # What Ray has to say of nodes it prints to stdout, which is for data; the run's own events say it.
+    ray._private.worker._worker_logs_enabled = False  # noqa: SLF001 (there is no other switch)
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     try:

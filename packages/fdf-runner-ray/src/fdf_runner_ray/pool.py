@@ -189,13 +189,18 @@ class Pool:
             return
         except RayTaskError as error:
             raise _bug(slot, str(error)) from error
+        slot.awaited = slot.actor.news.remote()
         if isinstance(told, Introduction):
             self._welcome(slot, told)
-        else:
-            for news in told:
+            return
+        failure: FdfError | None = None
+        for news in told:
+            try:
                 self._take(slot, news)
-        if slot in self._slots:
-            slot.awaited = slot.actor.news.remote()
+            except FdfError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
 
     def _welcome(self, slot: Slot, introduction: Introduction) -> None:
         slot.introduction = introduction

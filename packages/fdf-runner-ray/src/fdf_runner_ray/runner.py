@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import chain
@@ -16,15 +16,16 @@ from fdf.errors import MissingDependency, PlanError, Problem
 from fdf.operator import Resources
 from fdf.plan.task import Task
 from fdf.stage.events import CancelToken, Emit, Event
+from fdf.stage.tasks import needed_resources
 from fdf.storage.uri import local_path
 from fdf_runner_local.machine import usable_cpus
-from fdf_runner_ray.capacity import inventory, nodes, unmet
+from fdf_runner_ray.capacity import Node, inventory, nodes, words
 from fdf_runner_ray.cluster import Connection
 from fdf_runner_ray.host import Settings
 from fdf_runner_ray.pool import Pool
 
 if TYPE_CHECKING:
-    from fdf.plan.model import Plan
+    from fdf.plan.model import Plan, StagePlan
 
 
 class RayRunner:
@@ -82,7 +83,7 @@ class RayRunner:
                     help="leave `--device` out to run models on the CPU, or add a node with a GPU",
                 )
             )
-        problems = list(unmet(plan.stages, there, gpus=self._device != "cpu" and has_gpu))
+        problems = list(_unmet(plan.stages, there, gpus=self._device != "cpu" and has_gpu))
         if problems:
             raise MissingDependency(*problems)
 
@@ -128,6 +129,28 @@ class RayRunner:
             said = {"message": "no node of the cluster has a GPU: models run on the CPU"}
             emit(Event(kind="warning", stage=task.stage.name, data=said))
         return replace(need, gpus=0), "cpu"
+
+
+def _unmet(stages: Iterable[StagePlan], there: Sequence[Node], *, gpus: bool) -> Iterator[Problem]:
+    """Yield a finding for each stage whose workers fit on no node. `gpus`: whether models run on GPUs at all."""
+    for stage in stages:
+        need = needed_resources(stage.job)
+        if not gpus:
+            need = replace(need, gpus=0)
+        if any(node.slots(need) for node in there):
+            continue
+        yield Problem(
+            code="FDF522",
+            message=f"a worker of stage `{stage.name}` needs {words(need)} ({_askers(stage)}), and no node of the "
+            f"cluster can be that large: {inventory(there)}",
+            help="lower `resources` of the operator, or add a node that has them",
+        )
+
+
+def _askers(stage: StagePlan) -> str:
+    default = Resources()
+    ids = [step.id for step in stage.job.steps if step.use.resources != default]
+    return ", ".join(f"`{i}`" for i in ids) or "the default"
 
 
 @contextmanager
