@@ -5,7 +5,9 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 MANIFESTS := pyproject.toml $(sort $(wildcard packages/*/pyproject.toml))
-EDITABLES := $(foreach manifest,$(MANIFESTS),-e $(dir $(manifest:%=./%)))
+# The demo's lock has no Ray, so the package that depends on it stays out too.
+DEMO_MANIFESTS := $(filter-out packages/fdf-runner-ray/%,$(MANIFESTS))
+EDITABLES = $(foreach manifest,$(1),-e $(dir $(manifest:%=./%)))
 
 # The Python that makes the virtual environment; empty means: look for one. `make test PYTHON=/path/to/python3.12`
 PYTHON ?=
@@ -43,7 +45,7 @@ test: install ## Set up, then run every test
 	$(PY) -m pytest $(PYTEST_ARGS)
 
 soak: install ## Kill runs at many random moments, on disk and on a failing S3 (SOAK_KILLS=50, SOAK_SEED=<now>)
-	FDF_SOAK=$(SOAK_KILLS) FDF_SOAK_SEED=$(SOAK_SEED) $(PY) -m pytest -m soak --timeout=1800 tests $(PYTEST_ARGS)
+	FDF_SOAK=$(SOAK_KILLS) FDF_SOAK_SEED=$(SOAK_SEED) $(PY) -m pytest -m soak --timeout=1800 tests packages/fdf-runner-ray/tests $(PYTEST_ARGS)
 	FDF_TINY_SPLITS=10000 $(PY) -m pytest -k very_many_tiny_splits --timeout=1800 packages
 
 install: $(VENV)/.ready-dev ## Set up .venv with every package and extra, editable
@@ -91,13 +93,13 @@ $(VENV)/.made:
 $(VENV)/.ready-demo: requirements.lock $(MANIFESTS) | $(VENV)/.made
 	@echo "installing what the demo needs, from requirements.lock"
 	@$(PIP_LOCKED) -r requirements.lock
-	@$(PIP_EDITABLE) $(EDITABLES)
+	@$(PIP_EDITABLE) $(call EDITABLES,$(DEMO_MANIFESTS))
 	@$(PIP) check -q
 	@touch $@
 
 $(VENV)/.ready-dev: requirements-dev.lock $(MANIFESTS) | $(VENV)/.made
 	@echo "installing every package and extra, from requirements-dev.lock"
 	@$(PIP_LOCKED) -r requirements-dev.lock
-	@$(PIP_EDITABLE) $(EDITABLES)
+	@$(PIP_EDITABLE) $(call EDITABLES,$(MANIFESTS))
 	@$(PIP) check -q
 	@touch $@ $(VENV)/.ready-demo
