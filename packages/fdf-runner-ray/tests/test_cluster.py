@@ -6,10 +6,12 @@ import gzip
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 
 import psutil
@@ -34,10 +36,19 @@ def bytes_of(result):
     return {"id": result.manifest["id"], **{f["path"]: Path(result.path, f["path"]).read_bytes() for f in files}}
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_command_on_a_cluster_of_its_own_leaves_nothing_behind_and_says_nothing_but_events(recipe, place):
-    (place / "recipe.json").write_text(json.dumps(recipe("waits")))
+    flag = place / "go"
+    (place / "recipe.json").write_text(json.dumps(recipe("waits", row=4, flag=str(flag))))
     before = set(Path("/tmp").glob("fdf-ray-*"))
     command = [Path(sys.executable).parent / "fdf", "run", "recipe.json", "--runner", "ray", "--workers", "2", "--json"]
+    with subprocess.Popen(command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as interrupted:
+        eventually(lambda: len(list((place / "out").rglob("_receipts/**/*.json"))) == 2, within=60)
+        interrupted.send_signal(signal.SIGINT)
+        said = [json.loads(line) for line in interrupted.communicate()[0].splitlines()]
+    assert (interrupted.returncode, said[-1]["status"]) == (130, "interrupted")
+    flag.touch()
     done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=True)
     said = [json.loads(line) for line in done.stdout.splitlines()]
     assert [s["event"] for s in (said[0], said[-1])] == ["run_started", "result"]
@@ -49,10 +60,10 @@ def test_command_on_a_cluster_of_its_own_leaves_nothing_behind_and_says_nothing_
         p for p in psutil.process_iter(["environ"]) if (p.info["environ"] or {}).get("FDF_HOME", "/")[:-5] == mark
     ]
     assert [p.name for p in (place / "out").iterdir() if p.name.startswith(".")] == []
-    assert (
-        bytes_of(fdf.run(recipe("waits", out="serial"), runner=SerialRunner()))["id"]
-        == (json.loads((place / "out" / "manifest.json").read_text())["id"])
-    )
+    manifest = json.loads((place / "out" / "manifest.json").read_text())
+    assert manifest["resumed_splits"] == 2
+    serial = fdf.run(recipe("waits", out="serial", row=4, flag=str(flag)), runner=SerialRunner())
+    assert manifest["id"] == serial.manifest["id"]
 
 
 def test_programs_own_signal_handlers_and_process_group_stay(runner, recipe):
@@ -121,6 +132,30 @@ def test_split_that_keeps_losing_its_host_fails_the_stage(runner, recipe, place)
     wanted["stages"][0]["operators"][0] |= {"op": f"{place}/my_ops.py:kills_its_host", "params": {}}
     with pytest.raises(fdf.errors.StageFailed, match=r"workers died 6 times on split .*its host process was killed"):
         fdf.run(wanted, runner=runner(workers=1))
+
+
+def test_split_without_progress_is_reported_with_its_place_and_node(runner, recipe, place):
+    flag = place / "go"
+    stalls = []
+
+    def on_event(event):
+        # A worker that is slow to start makes no progress either.
+        if event.kind == "split_stalled" and "in waits" in event.data["where"]:
+            stalls.append(event.data)
+            flag.touch()
+
+    result = fdf.run(
+        recipe("waits", row=6, flag=str(flag)), runner=runner(workers=1, stall_after=1.0), on_event=on_event
+    )
+    assert result.manifest["counts"]["rows_out"] == 12
+    assert stalls[0]["name"].endswith("1.parquet")
+    assert stalls[0]["node"] == socket.gethostname()
+
+
+def test_run_goes_on_with_the_hosts_that_there_is_room_for(nodes, runner, recipe):
+    nodes.add_node(num_cpus=1)
+    result = fdf.run(recipe("waits"), runner=runner(address=nodes.address, workers=3))
+    assert result.to_arrow()["n"].to_pylist() == list(range(12))
 
 
 _DRIVER = """
@@ -283,7 +318,31 @@ def test_bug_is_told_with_its_traceback(runner):
     assert raised.value.exit_code == 70
 
 
+def test_module_that_a_node_lacks_is_named(runner):
+    stage = StageRef(name="first", digest="d", payload=b"cnowhere_module\nThing\n.")
+    task = Task(key=SplitKey.of("a", "b", "c"), stage=stage, inputs=())
+    with pytest.raises(MissingDependency, match=r"stage `first` needs the module `nowhere_module`, .* not installed"):
+        runner(workers=1).run(iter([task]), lambda _: None, CancelToken())
+
+
+class Elsewhere:
+    """What is pickled as a thing of a module that only the driver has."""
+
+    location = "there"
+
+    def __reduce__(self):
+        return import_module, ("nowhere_module",)
+
+
+def test_task_that_a_node_cannot_read_names_what_it_lacks(runner):
+    stage = StageRef(name="first", digest="d", payload=b"")
+    task = Task(key=SplitKey.of("a", "b", "c"), stage=stage, inputs=(Elsewhere(),))
+    with pytest.raises(MissingDependency, match=r"node \S+ has no module `nowhere_module`"):
+        runner(workers=1).run(iter([task]), lambda _: None, CancelToken())
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_real_pages_give_the_bytes_of_the_serial_and_the_local_runner(runner, real_data, place):
     files = sorted((real_data / "web_mdn").glob("mdn-0000[0-3]-of-*.jsonl.gz"))
     pages = 0

@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -25,6 +26,8 @@ LEAST_OBJECT_STORE, MOST_OBJECT_STORE = 80 << 20, 1 << 30
 
 AUTH_MODE = "RAY_AUTH_MODE"
 
+NO_OVERRIDE = "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"
+
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Workers have memory limits of their own; Ray's monitor would kill for what other programs hold.
@@ -33,7 +36,7 @@ QUIET = {
     "RAY_prestart_worker_first_driver": "0",
     "RAY_enable_worker_prestart": "0",
     # What Ray will do by default; without it each driver is told so by a warning.
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    NO_OVERRIDE: "0",
 }
 
 # As for the local runner's workers: the driver's own search path, so that FDF is found where the driver found it.
@@ -64,10 +67,11 @@ class LocalCluster:
         finally:
             os.close(theirs)
         with os.fdopen(answers) as said:
-            answer = json.loads(said.read() or "{}")
+            answered, _, _ = select.select([said], [], [], START_PATIENCE)
+            answer = json.loads((said.read() if answered else "") or "{}")
         if "address" not in answer:
             self.close()
-            why = answer.get("error", f"its keeper ended with code {self._keeper.returncode}").rstrip()
+            why = answer.get("error", f"it gave no answer within {START_PATIENCE:.0f} s, or ended before").rstrip()
             raise MissingDependency(
                 Problem(
                     code="FDF520",
@@ -95,7 +99,7 @@ class Connection:
     """This process's connection to a cluster. Ray has one per process: it is shared, and closed by its last user."""
 
     _current: Connection | None = None
-    _lock = threading.Lock()
+    _lock = threading.RLock()  # A runner that is collected closes its connection, maybe while another one opens.
 
     def __init__(self, address: str | None, *, cpus: int) -> None:
         self.asked = address
@@ -119,17 +123,18 @@ class Connection:
         Returns None where the program has connected by itself: that connection is used and not closed.
         """
         with cls._lock:
-            if cls._current is None and ray.is_initialized():
-                return None
-            if cls._current is None:
-                cls._current = Connection(address, cpus=cpus)
-            elif cls._current.asked != address:
+            current = cls._current
+            if current is not None and current.asked != address:
                 raise PlanError(
                     f"this process already runs on the Ray cluster at {ray.get_runtime_context().gcs_address}",
                     help="close the other runner first (`runner.close()`), or run in another process",
                 )
-            cls._current.users += 1
-            return cls._current
+            if current is None and ray.is_initialized():
+                return None
+            if current is None:
+                current = cls._current = Connection(address, cpus=cpus)
+            current.users += 1
+            return current
 
     def close(self) -> None:
         """Give the connection up; the last one to do so ends it, and the cluster too where it is its own."""
@@ -166,8 +171,7 @@ def _connect(address: str | None) -> None:
     logging.getLogger("ray").setLevel(logging.ERROR)
     # What Ray has to say of nodes it prints to stdout, which is for data; the run's own events say it.
     ray._private.worker._worker_logs_enabled = False  # noqa: SLF001 (there is no other switch)
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
+    os.environ.setdefault(NO_OVERRIDE, "0")
     try:
         with _signals_kept():
             ray.init(address=address, log_to_driver=False, configure_logging=False)

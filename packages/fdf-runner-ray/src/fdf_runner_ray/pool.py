@@ -7,6 +7,7 @@ never stops it. What a lost host means for its task is the ledger's to say (`fdf
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -44,6 +45,8 @@ class Slot:
     awaited: Any
     """The introduction at first, then news after news."""
     introduction: Introduction | None = None
+    given: Any = None
+    """Whether the host could take the task: it may not know what the task is made of."""
     task: Task | None = None
     began: bool = False
     stopping: bool = False
@@ -58,7 +61,7 @@ class Slot:
         """Hand a task over; the bytes of its stage, which lie in the object store, go along the first time."""
         digest = task.stage.digest
         bare = replace(task, stage=replace(task.stage, payload=b""))
-        self.actor.give.remote(bare, attempt, None if digest in self.stages else payload)
+        self.given = self.actor.give.remote(bare, attempt, None if digest in self.stages else payload)
         self.stages.add(digest)
         self.task, self.began = task, False
 
@@ -97,12 +100,15 @@ class Pool:
         try:
             self._run(iter(tasks), cancel)
         except FdfError:
-            for slot in self._slots:
-                slot.cancel()
+            for slot in list(self._slots):
+                if slot.introduction is None:
+                    self._dismiss(slot)
+                else:
+                    slot.cancel()
             self._wind_down(CANCEL_GRACE)
             raise
-        for slot in self._slots:
-            slot.stop()
+        for slot in list(self._slots):
+            self._let_go(slot)
         self._wind_down(TEARDOWN_GRACE)
 
     def close(self) -> None:
@@ -153,9 +159,8 @@ class Pool:
         for _ in range(min(len(self._waiting) - coming, self._bound - living)):
             self._recruit()
         if drawn_all and not self._waiting:
-            for slot in self._slots:
-                if slot.task is None:
-                    slot.stop()
+            for slot in [s for s in self._slots if s.task is None]:
+                self._let_go(slot)
         self._tell_of_waiting()
 
     def _recruit(self) -> None:
@@ -171,7 +176,7 @@ class Pool:
 
     def _turn(self) -> None:
         """Hear what has happened on the cluster, waiting for it a little."""
-        awaited = {slot.awaited: slot for slot in self._slots}
+        awaited = {ref: slot for slot in self._slots for ref in (slot.awaited, slot.given) if ref is not None}
         if not awaited:
             time.sleep(TICK)
             return
@@ -179,7 +184,8 @@ class Pool:
             return
         arrived, _ = ray.wait(list(awaited), num_returns=len(awaited), timeout=0)
         for ref in arrived:
-            self._hear(awaited[ref], ref)
+            if awaited[ref] in self._slots:
+                self._hear(awaited[ref], ref)
 
     def _hear(self, slot: Slot, ref: Any) -> None:
         try:
@@ -188,7 +194,10 @@ class Pool:
             self._bury(slot, error)
             return
         except RayTaskError as error:
-            raise _bug(slot, str(error)) from error
+            raise _not_taken(slot, error) from error
+        if ref == slot.given:
+            slot.given = None
+            return
         slot.awaited = slot.actor.news.remote()
         if isinstance(told, Introduction):
             self._welcome(slot, told)
@@ -251,7 +260,7 @@ class Pool:
 
     def _bury(self, slot: Slot, error: RayActorError) -> None:
         """A host is gone, with its node or alone; its task runs again on another."""
-        self._slots.remove(slot)
+        self._dismiss(slot)  # Or it lives and cannot be reached: whatever it still commits is the same.
         if slot.introduction is None:
             self._failed_starts += 1
             if getattr(error, "actor_init_failed", False) or self._failed_starts > MOST_FAILED_STARTS:
@@ -274,6 +283,13 @@ class Pool:
             "node": slot.introduction.node,
         }
         self._emit(Event(kind="split_retried", stage=task.stage.name, split=location, data=data))
+
+    def _let_go(self, slot: Slot) -> None:
+        """Have a host end in order. One that is not there yet may never come, and asks others for room meanwhile."""
+        if slot.introduction is None:
+            self._dismiss(slot)
+        else:
+            slot.stop()
 
     def _dismiss(self, slot: Slot) -> None:
         self._slots.remove(slot)
@@ -302,8 +318,6 @@ class Pool:
 
     def _wind_down(self, grace: float) -> None:
         """Give all hosts a moment to end, and pass over what goes wrong now: the outcome is known."""
-        for slot in [s for s in self._slots if s.introduction is None]:
-            self._dismiss(slot)  # It may never come.
         deadline = time.monotonic() + grace
         while self._slots and time.monotonic() < deadline:
             try:
@@ -313,7 +327,21 @@ class Pool:
 
 
 def _reason(error: RayActorError) -> str:
-    return "its node was lost" if "node" in str(error).partition("\n")[0] else "its host process was killed"
+    return "its node was lost" if "node has died" in str(error) else "its host process was killed"
+
+
+def _not_taken(slot: Slot, error: RayTaskError) -> FdfError:
+    # Ray passes the error of reading arguments on in words alone.
+    missing = re.search(r"No module named '([^']+)'", str(error))
+    if missing is not None and slot.introduction is not None:
+        return MissingDependency(
+            Problem(
+                code="FDF525",
+                message=f"node {slot.introduction.node} has no module `{missing[1]}`, which this run needs",
+                help="install the packages that this driver has on every node",
+            )
+        )
+    return _bug(slot, str(error))
 
 
 def _cannot_start(error: RayActorError) -> MissingDependency:

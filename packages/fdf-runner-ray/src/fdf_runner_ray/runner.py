@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import secrets
+import socket
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -35,8 +35,9 @@ class RayRunner:
         workers: how many splits are worked on at the same time; by default as many as fit on the cluster, however
             that changes in the run.
         device: handed on to operators.
-        address: of a cluster that is there (`HOST:PORT`, or `auto` for one that Ray finds); by default `RAY_ADDRESS`,
-            else the cluster that this process is connected to, else one of its own on this machine.
+        address: of a cluster that is there: `HOST:PORT`, or `auto` for one that Ray finds; `local` for one of its own
+            on this machine, as is the default where `RAY_ADDRESS` is not set. A program that has called `ray.init`
+            keeps its connection, whatever the address.
         memory_per_worker: bytes that a worker may hold where its operators declare no `memory`; by default its share
             of 80 % of its node's.
         stall_after: seconds without progress after which a split is reported.
@@ -57,7 +58,8 @@ class RayRunner:
             raise PlanError(f"{workers} workers cannot run anything", help="ask for 1 or more, for example --workers 4")
         self._workers = workers
         self._device = device
-        self._address = address or os.environ.get("RAY_ADDRESS") or None
+        address = address or os.environ.get("RAY_ADDRESS") or None
+        self._address = None if address == "local" else address
         self._memory_per_worker = memory_per_worker
         self._stall_after = stall_after
         self._close: weakref.finalize[..., RayRunner] | None = None
@@ -120,10 +122,8 @@ class RayRunner:
     def _placed(self, task: Task, emit: Emit) -> tuple[Resources, str]:
         """Return what a worker of a task's stage takes of its node, and the device of its operators."""
         need = task.resources
-        if not need.gpus:
-            return need, "cpu" if self._device == "auto" else self._device
-        if self._device != "cpu" and any(node.gpus for node in nodes()):
-            return need, "cuda"
+        if not need.gpus or (self._device != "cpu" and any(node.gpus for node in nodes())):
+            return need, self._device
         if self._device == "auto" and not self._told_of_cpu:
             self._told_of_cpu = True
             said = {"message": "no node of the cluster has a GPU: models run on the CPU"}
@@ -160,8 +160,12 @@ def _mark(root: str | None) -> Iterator[str | None]:
     if folder is None:
         yield None
         return
-    mark = Path(folder).absolute() / f".fdf-ray-{secrets.token_hex(8)}"
+    mine = f".fdf-ray-{socket.gethostname()}-"
+    mark = Path(folder).absolute() / f"{mine}{os.getpid()}"
     mark.parent.mkdir(parents=True, exist_ok=True)
+    for left in mark.parent.glob(f"{mine}*"):  # By drivers of this machine that were killed.
+        if not Path("/proc", left.name.removeprefix(mine)).exists():
+            left.unlink(missing_ok=True)
     mark.touch()
     try:
         yield str(mark)
