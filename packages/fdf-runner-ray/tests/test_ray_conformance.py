@@ -5,6 +5,7 @@ import pytest
 from fdf.testing.runners import RunnerConformance
 
 
+@pytest.mark.timeout(300)  # Each test starts processes of Ray's, some a cluster.
 class TestRay(RunnerConformance):
     runner = "fdf_runner_ray.runner:RayRunner"
 
