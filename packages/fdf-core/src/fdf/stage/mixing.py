@@ -26,7 +26,7 @@ from fdf.plan.task import Part, Range, SplitKey, StageRef, Task
 from fdf.stage.receipt import Receipt
 from fdf.stage.shard_file import FileEntry
 from fdf.stage.shards import BucketLeaf, Shards, thresholds
-from fdf.stage.tasks import resources_of
+from fdf.stage.tasks import needed_resources
 
 POSITION_DIGITS = 12
 _GOES_ON = frozenset({"renormalize", "fallback", "repeat"})
@@ -48,7 +48,7 @@ class MixtureRun:
 
     def tasks(self, job: StageJob) -> Iterator[Task]:
         """Yield the ranges of the schedule as tasks, in its order."""
-        ref, resources = StageRef.of(job), resources_of(job)
+        ref, resources = StageRef.of(job), needed_resources(job)
         with Documents(self.leaves, seed=self.plan.settings.seed) as documents:
             mix = self._law()
             self.scheduler = Scheduler(mix, documents, first_position(mix, self.leaves))
