@@ -22,7 +22,7 @@ from fdf.testing.hub import hub_stand_in
 from fdf.testing.s3 import s3_stand_in
 
 RECIPE = Path(__file__).parents[2] / "shared" / "vlm-recipe-v1.yaml"
-RUNNERS = ["local"]
+RUNNERS = ["local", "ray"]
 
 if not RECIPE.exists() and not os.environ.get("FDF_REQUIRE_DATA"):
     pytest.skip(f"{RECIPE} is not here", allow_module_level=True)
