@@ -143,8 +143,10 @@ def with_a_block(data):
     """Return the bytes; where there are fewer than 64, a copy with as many behind them as are missing."""
     if len(data) >= BLOCK:
         return data
-    padded = np.zeros(BLOCK, np.uint8)
-    padded[: len(data)] = data
+    padded = np.empty(BLOCK, np.uint8)
+    # Not by slices: those take a second to compile.
+    for i in range(BLOCK):
+        padded[np.uint64(i)] = data[np.uint64(i)] if i < len(data) else 0
     return padded
 
 
