@@ -44,7 +44,7 @@ def plan_mix(ctx: click.Context, *, recipe: str, sets: tuple[str, ...], as_json:
     if as_json:
         settings = made.settings
         head = {"name": loaded.name, "unit": settings.unit, "total": settings.total, "plan_hash": made.plan_hash}
-        sizes = {leaf.name: leaf.measure.describe() for leaf in made.leaves}
+        sizes = {leaf.name: leaf.describe() for leaf in made.leaves}
         echo_json({**head, **to_json(outlook), "sizes": sizes, "notes": list(made.notes)})
     else:
         show(*_plan_lines(loaded.name, made, outlook))
@@ -180,7 +180,7 @@ def _show_lines(one: Any) -> Iterator[Any]:
     heads = ("source", "asked", "planned", "delivered", "share", "rows", "epochs", "kept", "share kept", "rows kept")
     table = columns(*heads, right=heads[1:])
     units = sum(leaf.delivered_units or 0 for leaf in one.leaves)
-    kept = sum(leaf.final_units for leaf in one.leaves)
+    kept = sum(leaf.final_units or 0 for leaf in one.leaves)
     for leaf in one.leaves:
         table.add_row(
             leaf.name,
@@ -191,7 +191,7 @@ def _show_lines(one: Any) -> Iterator[Any]:
             number(leaf.delivered_rows),
             "-" if leaf.epochs is None else f"{leaf.epochs:.2f}",
             number(leaf.final_units),
-            percent(leaf.final_units, kept),
+            "-" if leaf.final_units is None else percent(leaf.final_units, kept),
             number(leaf.final_rows),
         )
     yield table

@@ -102,6 +102,12 @@ class _Line:
                     continue
                 chunk = self._ordered(part, piece, epoch, first=first, bytes_each=bytes_each)
                 first += len(part)
+                if self._leaf.by_blocks:
+                    # A position counts blocks.
+                    skip -= (passed := min(skip, 1))
+                    if not passed:
+                        yield chunk
+                    continue
                 passed = min(skip, len(chunk))
                 skip -= passed
                 if passed < len(chunk):

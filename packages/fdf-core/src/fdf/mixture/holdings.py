@@ -54,6 +54,12 @@ def holding_of(leaf: Leaf) -> Holding:
     if not leaf.source.indexed:
         return Holding(units=None, rows=None, exact=False, how="unknown", largest=0)
     pieces = listing(leaf)
+    if leaf.by_blocks:
+        with ThreadPoolExecutor(_THREADS) as pool:
+            blocks = [part for parts in pool.map(lambda p: list(leaf.measured(p)), pieces) for part in parts]
+        sizes = [int(b.sizes.sum()) for b in blocks]
+        rows = sum(map(len, blocks))
+        return Holding(units=sum(sizes), rows=rows, exact=True, how="footers", largest=max(sizes, default=0))
     if leaf.measure.method == "rows" and all(_has_footer(leaf, p) for p in pieces):
         with ThreadPoolExecutor(_THREADS) as pool:
             rows = sum(pool.map(lambda p: leaf.source.count_rows(p, at_most=1 << 62), pieces))

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +55,8 @@ class Leaf:
     """Every column it has: (name in the mixture, name in its files)."""
     schema: pa.Schema
     """The columns under the mixture's names and types."""
+    by_blocks: bool = False
+    """Whether a part is a block of the file, of the size that its footer says."""
 
     def record_bytes(self, piece: Slice) -> float:
         """Return about how many bytes of memory a record takes, as far as the source can tell."""
@@ -65,7 +67,10 @@ class Leaf:
         return [piece for split in self.source.splits() for piece in split.slices]
 
     def measured(self, piece: Slice) -> Iterator[Measured]:
-        """Yield a shard's records in order, `STEP` at a time; from the cache where it is known."""
+        """Yield a shard's records in order, `STEP` at a time, or block by block; from the cache where it is known."""
+        if self.by_blocks:
+            yield from self._blocks(piece)
+            return
         known = _Sidecar(self, piece)
         found = known.load()
         if found is not None:
@@ -78,7 +83,11 @@ class Leaf:
         known.save(parts)
 
     def records(self) -> int:
-        """Return how many records there are, those that cannot be read included; measures what may end early."""
+        """Return how many records there are, those that cannot be read included, or blocks; measures what may end
+        early.
+        """
+        if self.by_blocks:
+            return sum(1 for piece in self.pieces() for _ in self._blocks(piece))
         if self.source.on_bad_file == "skip":
             return sum(len(part) for piece in self.pieces() for part in self.measured(piece))
         count = 0
@@ -105,6 +114,27 @@ class Leaf:
     def total(self) -> int:
         """Return what all records weigh; measures every shard."""
         return sum(int(part.sizes.sum()) for piece in self.pieces() for part in self.measured(piece))
+
+    def describe(self) -> dict[str, Any]:
+        """Return where the sizes come from, for the manifest."""
+        said = self.measure.describe()
+        return {**said, "method": f"footers, for: {said['method']}"} if self.by_blocks else said
+
+    def _blocks(self, piece: Slice) -> Iterator[Measured]:
+        """Yield the blocks of a shard; a block's size is spread evenly over its rows."""
+        named = dict(self.renames)
+        columns = [named[c] for c in self.measure.columns]
+        try:
+            blocks = self.source.blocks(piece, columns)
+        except BadFile as error:
+            if self.source.on_bad_file == "skip":
+                return
+            raise error.of(piece.file.uri) from error
+        for block in blocks:
+            size = self.measure.of_block(block.rows, block.bytes.values(), block.values.values())
+            sizes = np.full(block.rows, size // block.rows, dtype=np.int64)
+            sizes[: size % block.rows] += 1
+            yield Measured(np.arange(block.start, block.start + block.rows, dtype=np.int64), sizes, 0)
 
     def _read(self, piece: Slice) -> Iterator[Measured]:
         named = dict(self.renames)
@@ -224,6 +254,9 @@ class Measurable(Protocol):
     def name(self) -> str: ...
     @property
     def measure(self) -> Measure: ...
+    @property
+    def by_blocks(self) -> bool: ...
+    def describe(self) -> dict[str, Any]: ...
     def pieces(self) -> list[Slice]: ...
     def measured(self, piece: Slice) -> Iterator[Measured]: ...
     def record_bytes(self, piece: Slice) -> float: ...

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from fdf.mixture.documents import Chunk, Documents
-from fdf.mixture.scheduler import Scheduler
+from fdf.mixture.scheduler import Mixed, Scheduler
 from fdf.mixture.track import Track
 
 MOST_ROWS = 65_536
@@ -30,12 +31,21 @@ class Cut:
         return len(self.leaves)
 
 
+class Drawn(Protocol):
+    """Where decisions come from, one per document: a scheduler, or one over blocks."""
+
+    def draw(self, most: int) -> Mixed:
+        """Return up to `most` decisions; fewer only where the mixture ends."""
+
+
 @dataclass
 class Ranges:
     """Draws the schedule and cuts it. Which documents share a range depends on the schedule alone."""
 
     scheduler: Scheduler
     documents: Documents
+    drawing: Drawn | None = None
+    """What is drawn from in place of the scheduler itself."""
     most_rows: int = field(default_factory=lambda: MOST_ROWS)
     most_bytes: int = field(default_factory=lambda: MOST_BYTES)
     limit: int | None = None
@@ -73,7 +83,7 @@ class Ranges:
                 break
             if count and self._bytes(np.concatenate(held))[-1] > self.most_bytes:
                 break
-            mixed = self.scheduler.draw(min(self._block(count), most - count))
+            mixed = (self.drawing or self.scheduler).draw(min(self._block(count), most - count))
             if not len(mixed):
                 break
             self.track.note(self.scheduler)

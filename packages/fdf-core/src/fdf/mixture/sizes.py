@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -43,6 +43,14 @@ class Measure:
         for name in self.columns:
             total += self._column(batch.column(name))
         return total
+
+    def of_block(self, rows: int, held: Iterable[int], values: Iterable[int]) -> int:
+        """Return what a block weighs by its footer: the bytes that its columns take uncompressed, or their values."""
+        if self.method == "rows":
+            return rows
+        if self.method in ("image column", "images column", "tokens column"):
+            return sum(values)
+        return -(-sum(held) // BYTES_PER_TOKEN) if self.method == "estimate" else sum(held)
 
     def describe(self) -> dict[str, Any]:
         """Return where the sizes come from, for the manifest."""

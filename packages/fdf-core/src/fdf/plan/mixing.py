@@ -12,8 +12,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from fdf.errors import FdfError, Problem
+from fdf.errors import FdfError, PlanError, Problem
 from fdf.fingerprint import digest
+from fdf.mixture.blocks import check_blocks
 from fdf.mixture.buckets import Bucket, Buckets
 from fdf.mixture.measuring import Leaf
 from fdf.mixture.settings import Settings, check_feasible, read_settings
@@ -95,10 +96,13 @@ def plan_mixture(use: MixtureUse, *, seed: int, pinned: Mapping[str, Any] | None
     for (dataset, source, _, _), (name, pairs, columns) in zip(opened, named, strict=True):
         try:
             measure = choose_measure(settings.unit, columns, tokenizer=settings.tokenizer, name=name)
+            if settings.granularity == "block":
+                check_blocks(source, measure, columns, name=name)
         except FdfError as error:
             raise _placed(error, dataset) from error
         own = pa.schema([schema.field(new) for new, _ in pairs])
-        leaves.append(Leaf(name=name, source=source, measure=measure, renames=pairs, schema=own))
+        blocks = settings.granularity == "block"
+        leaves.append(Leaf(name=name, source=source, measure=measure, renames=pairs, schema=own, by_blocks=blocks))
     identity = {
         "format": MIXTURE_FORMAT,
         "settings": settings.identity(),
@@ -122,6 +126,15 @@ def plan_buckets(use: StageUse, schema: pa.Schema, *, seed: int) -> PlannedMixtu
     given = use.mixture or {}
     settings = read_settings(given, given["buckets"], seed=seed)
     check_feasible(settings)
+    if settings.granularity == "block":
+        raise PlanError(
+            Problem(
+                code="FDF349",
+                message=f"the buckets of stage `{use.name}` cannot be mixed by `granularity: block`",
+                place=use.place,
+                help="leave `granularity` out",
+            )
+        )
     buckets = Buckets([Bucket.read(b) for b in given["buckets"]])
     identity = {
         "format": MIXTURE_FORMAT,

@@ -25,8 +25,8 @@ class LeafStory:
     delivered_units: int | None
     epochs: float | None
     deviation: float | None
-    final_rows: int
-    final_units: int
+    final_rows: int | None
+    final_units: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +83,8 @@ def _mixed_here(stage: CommittedStage) -> bool:
 
 def _story(stage: CommittedStage, last: CommittedStage) -> MixtureStory:
     mixture: Mapping[str, Any] = stage.manifest["mixture"]
-    final = {leaf["name"]: leaf["final"] for leaf in last.manifest["mixture"]["leaves"]}
+    # Rows are kept by source; what came of buckets is not followed beyond their stage.
+    final = {leaf["name"]: leaf["final"] for leaf in last.manifest["mixture"]["leaves"] if "final" in leaf}
     deviation = mixture.get("max_abs_deviation")
     return MixtureStory(
         stage=stage.name,
@@ -91,7 +92,7 @@ def _story(stage: CommittedStage, last: CommittedStage) -> MixtureStory:
         kept_in=last.name,
         unit=str(mixture.get("unit") or "units"),
         plan_hash=mixture.get("plan_hash"),
-        leaves=tuple(_leaf(leaf, final.get(leaf["name"], leaf["final"])) for leaf in mixture["leaves"]),
+        leaves=tuple(_leaf(leaf, final.get(leaf["name"], leaf.get("final", {}))) for leaf in mixture["leaves"]),
         deviation=None if deviation is None else float(Fraction(deviation)),
         bound=mixture.get("bound"),
         events=tuple(mixture.get("events", ())),
@@ -110,6 +111,6 @@ def _leaf(leaf: Mapping[str, Any], final: Mapping[str, int]) -> LeafStory:
         delivered_units=delivered.get("units"),
         epochs=leaf.get("epochs"),
         deviation=float(Fraction(leaf["max_abs_deviation"])) if "max_abs_deviation" in leaf else None,
-        final_rows=final["rows"],
-        final_units=final["units"],
+        final_rows=final.get("rows"),
+        final_units=final.get("units"),
     )

@@ -91,6 +91,17 @@ class SourceBatch:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Block:
+    """Rows that a file stores together, as its footer describes them: where they start, and by column the bytes that
+    they take uncompressed and how many values there are, those in lists one by one, nulls not."""
+
+    start: int
+    rows: int
+    bytes: Mapping[str, int]
+    values: Mapping[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Source(ABC):
     """A frozen dataclass whose fields are its options, like an operator.
 
@@ -167,6 +178,15 @@ class Source(ABC):
         """Return about how many bytes a record of the slice takes in memory, as far as that can be told without
         reading it; 0 where it cannot."""
         return 0.0
+
+    @property
+    def has_blocks(self) -> bool:
+        """Say whether `blocks` can be told without reading rows."""
+        return False
+
+    def blocks(self, piece: Slice, columns: Sequence[str]) -> list[Block]:
+        """Return the blocks of a slice in order, with what is known of these columns (their names in the files)."""
+        raise PlanError(f"a `{self.type}` source does not tell its blocks", help="leave `granularity: block` out")
 
     def stream(self, *, schema: pa.Schema, start: int) -> Iterator[SourceBatch]:
         """Yield the records from number `start` on (counted from 0), in a fixed order; positions are record numbers.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, ClassVar
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fdf.errors import BadFile
-from fdf.sources.base import InputFile, Slice, SourceBatch, Split
+from fdf.sources.base import Block, InputFile, Slice, SourceBatch, Split
 from fdf.sources.conform import BATCH_BYTES, conform, in_batches, positions_from
 from fdf.sources.failures import reading
 from fdf.sources.file_source import FileSource
@@ -112,6 +112,32 @@ class ParquetSource(FileSource):
         held = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
         return held / metadata.num_rows if metadata.num_rows else 0.0
 
+    @property
+    def has_blocks(self) -> bool:
+        """Say that row groups are told by footers."""
+        return True
+
+    def blocks(self, piece: Slice, columns: Sequence[str]) -> list[Block]:
+        """Return the row groups that begin within the slice, from the footer alone."""
+        metadata = retrying(partial(_footer, piece.file), what=piece.file.uri)
+        found: list[Block] = []
+        start = 0
+        for i in range(metadata.num_row_groups):
+            group = metadata.row_group(i)
+            if group.num_rows and piece.start <= start and (piece.stop is None or start < piece.stop):
+                chunks = [group.column(j) for j in range(group.num_columns)]
+                own = {c: [k for k in chunks if f"{k.path_in_schema}.".startswith(f"{c}.")] for c in columns}
+                found.append(
+                    Block(
+                        start=start,
+                        rows=group.num_rows,
+                        bytes={c: sum(k.total_uncompressed_size for k in ks) for c, ks in own.items()},
+                        values={c: sum(_valid(k) for k in ks) for c, ks in own.items()},
+                    )
+                )
+            start += group.num_rows
+        return found
+
     def _group(self, parquet: Any, i: int, first: int, wanted: list[str]) -> Iterator[tuple[pa.RecordBatch, pa.Array]]:
         rows = parquet.metadata.row_group(i).num_rows
         if not wanted:
@@ -131,6 +157,13 @@ class ParquetSource(FileSource):
             rows = int(parquet.metadata.num_rows)
         stop = rows if piece.stop is None else min(piece.stop, rows)
         return max(0, min(stop - piece.start, at_most))
+
+
+def _valid(chunk: Any) -> int:
+    """Return how many values of a column chunk are not null, where its statistics say."""
+    statistics = chunk.statistics
+    nulls = statistics.null_count if statistics is not None and statistics.has_null_count else 0
+    return int(chunk.num_values - nulls)
 
 
 @lru_cache(maxsize=256)

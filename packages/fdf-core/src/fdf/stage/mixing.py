@@ -15,6 +15,7 @@ import numpy as np
 
 from fdf.errors import StageFailed
 from fdf.fingerprint import sha256_hex
+from fdf.mixture.blocks import Blocks, RowsOfBlocks
 from fdf.mixture.documents import Chunk, Documents, first_position
 from fdf.mixture.measuring import Measurable
 from fdf.mixture.ranges import MOST_BYTES, MOST_ROWS, Cut, Ranges
@@ -51,8 +52,10 @@ class MixtureRun:
         ref, resources = StageRef.of(job), needed_resources(job)
         with Documents(self.leaves, seed=self.plan.settings.seed) as documents:
             mix = self._law()
-            self.scheduler = Scheduler(mix, documents, first_position(mix, self.leaves))
-            self._ranges = Ranges(self.scheduler, documents, limit=self.limit)
+            blocks = Blocks(documents) if self.plan.settings.granularity == "block" else None
+            self.scheduler = Scheduler(mix, blocks or documents, first_position(mix, self.leaves))
+            rows = RowsOfBlocks(self.scheduler, blocks) if blocks else None
+            self._ranges = Ranges(self.scheduler, documents, rows, limit=self.limit)
             for cut in self._ranges:
                 self._count(cut)
                 yield as_task(cut, job.source_name, ref, resources)
@@ -69,7 +72,8 @@ class MixtureRun:
         assert self.scheduler is not None
         here = self.scheduler.position
         self.scheduler.settle()
-        drift = _drift(receipts)
+        # The schedule goes by what footers say, whatever the rows of a block weigh.
+        drift = 0 if self.plan.settings.granularity == "block" else _drift(receipts)
         final = by_source(receipts)
         bound = max(here.largest, default=0)
         leaves = []
@@ -88,11 +92,12 @@ class MixtureRun:
                     "epochs": _epochs(here.epoch[number], here.in_epoch[number], here.lengths[number]),
                     "max_abs_deviation": str(deviation),
                     **self._final(leaf.name, final),
-                    "sizes": leaf.measure.describe(),
+                    "sizes": leaf.describe(),
                 }
             )
         report = {
             "unit": self.plan.settings.unit,
+            "granularity": self.plan.settings.granularity,
             "plan_hash": self.plan.plan_hash,
             "seed": self.plan.settings.seed,
             "total": self.plan.settings.total,

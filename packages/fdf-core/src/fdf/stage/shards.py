@@ -139,6 +139,11 @@ class BucketLeaf:
     number: int
     measure: Measure
     shards: Shards
+    by_blocks: bool = False
+
+    def describe(self) -> dict[str, Any]:
+        """Return where the sizes come from, for the manifest."""
+        return self.measure.describe()
 
     def pieces(self) -> list[Slice]:
         """Return the shards."""
