@@ -25,6 +25,7 @@ import pytest
 from fdf.stage.crashpoints import READER_POINTS, VARIABLE
 from fdf.testing.drivers import Driver
 
+pytestmark = pytest.mark.timeout(900)
 ROWS, STREAMED = 1500, 4000
 WORKERS = pytest.mark.parametrize("workers", [1, 2, 4])
 KINDS = pytest.mark.parametrize("kind", ["listed", "streamed"])

@@ -26,6 +26,8 @@ from fdf.stage.crashpoints import READER_POINTS, VARIABLE
 from fdf.stage.events import CancelToken
 from fdf.stage.streaming import chunks
 from fdf.stage.streaming.chunks import Chunker, Counting, decoded, encoded
+from fdf.storage import open_store
+from fdf.testing.s3 import s3_stand_in
 from fdf.testing.streams import StreamConformance
 
 SOURCE = Path(__file__).with_name("stream_functions.py")
@@ -177,10 +179,7 @@ def test_order_and_bytes_depend_neither_on_the_runner_nor_on_arrival(tmp_path):
     expected = None
     for number, options in enumerate(({"runner": "serial"}, {"runner": "local", "workers": 3})):
         place = tmp_path / str(number)
-        place.mkdir()
-        (place / "in").symlink_to(tmp_path / "in")
-        given = mixture(tmp_path, stream(rows=1200, pause=0.0002 * number), on_exhausted="renormalize")
-        del given["input"]["datasets"][0]["source"]["args"]["pause"]
+        given = mixture(tmp_path, stream(rows=1200), on_exhausted="renormalize")
         given["stages"][0]["materialize"]["path"] = str(place / "one")
         fdf.run(given, run_id=str(number), **options)
         found = files(place / "one")
@@ -364,6 +363,25 @@ def test_readers_of_the_dataset_never_see_the_spool(tmp_path):
     run(given)
     assert pads.dataset(out, format="parquet").to_table()["n"].to_pylist() == list(range(1000))
     assert not (out / "__fdf__" / "_spool").exists()
+
+
+def test_the_spool_of_a_stage_on_s3_is_there(tmp_path):
+    """Resumed from there, and cleared there."""
+    wrong = tmp_path / "wrong"
+    wrong.write_text("700")
+    given = recipe(tmp_path, stream("breaking", rows=1000, of="documents", file=str(wrong)))
+    given["stages"][0]["materialize"]["path"] = "s3://bucket/one"
+    with s3_stand_in("bucket"):
+        with pytest.raises(StageFailed, match="record 700"):
+            run(given)
+        store = open_store("s3://bucket/one")
+        assert [e for e in store.list("_spool/") if e.path.endswith(".journal")]
+        wrong.unlink()
+        manifest = run(given).manifests["one"]
+        assert manifest["resumed_splits"] == 700 // SPLIT
+        tables = [pq.read_table(pa.BufferReader(store.read(e["path"]))) for e in manifest["outputs"]]
+        assert pa.concat_tables(tables)["n"].to_pylist() == list(range(1000))
+        assert list(store.list("_spool/")) == []
 
 
 def test_gc_leaves_the_spool_of_an_unfinished_run_and_removes_others(tmp_path, home):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -55,7 +54,7 @@ class Entry:
     @property
     def name(self) -> str:
         """Its journal entry's name."""
-        return f"{self.epoch}-{self.start:012d}.journal"
+        return entry_name(self.epoch, self.start)
 
     def piece(self, leaf: str) -> Slice:
         """Return the chunk as a slice of its stream; its file's `uri` says where it lies in the spool."""
@@ -76,6 +75,11 @@ class Entry:
     def decode(cls, data: bytes) -> Entry:
         table = pa.ipc.open_stream(data).read_all().combine_chunks()
         return cls(**json.loads(table.schema.metadata[_FACTS]), sizes=table.column(SIZE).to_numpy())
+
+
+def entry_name(epoch: int, start: int) -> str:
+    """Return the name of the journal's entry for the chunk that begins with a record."""
+    return f"{epoch}-{start:012d}.journal"
 
 
 class Spool:
@@ -115,21 +119,13 @@ class Spool:
             known = Entry.decode(there)
             raise changed(self.leaf, f"its records {known.start} to {known.stop - 1} were others, or fewer or more")
 
-    def journal(self) -> tuple[list[Entry], set[str]]:
-        """Return the entries, each where the one before ended, and the names of the files that are there."""
-        names = {e.path.removeprefix(self._folder) for e in self._store.list(self._folder)}
-        listed = sorted(n for n in names if n.endswith(".journal"))
-        listed.sort(key=lambda name: int(name.partition("-")[0]))
-        with ThreadPoolExecutor(8) as pool:
-            found = list(pool.map(lambda name: self._store.read(self._folder + name), listed))
-        entries: list[Entry] = []
-        epoch = start = 0
-        for entry in map(Entry.decode, found):
-            if (entry.epoch, entry.start) != (epoch, start):
-                break
-            entries.append(entry)
-            epoch, start = (epoch + 1, 0) if entry.end else (epoch, entry.stop)
-        return entries, {n for n in names if n.endswith(".arrow")}
+    def names(self) -> set[str]:
+        """Return the names of all files and journal entries that are there."""
+        return {e.path.removeprefix(self._folder) for e in self._store.list(self._folder)}
+
+    def entry(self, name: str) -> Entry:
+        """Return an entry of the journal."""
+        return Entry.decode(self._store.read(self._folder + name))
 
     def holds(self, piece: Slice) -> bool:
         """Say whether a chunk's file is there."""
@@ -183,7 +179,7 @@ def changed(leaf: str, how: str) -> StageFailed:
     return StageFailed(
         f"the stream of `{leaf}` gave other records than before: {how}",
         help="a stream must give the same records under the same numbers; where its data has changed for good, "
-        "start over with `fdf run --fresh`, or with another path or `mode: overwrite`",
+        "start over in another path, or with `mode: overwrite`",
     )
 
 

@@ -24,7 +24,7 @@ from fdf.stage.streaming import chunks as cutting
 from fdf.stage.streaming.chunks import Counting
 from fdf.stage.streaming.process import ReaderEnded, ReaderProcess
 from fdf.stage.streaming.reader import Order
-from fdf.stage.streaming.spool import Entry, Spool, SpooledSource, changed, clear
+from fdf.stage.streaming.spool import Entry, Spool, SpooledSource, changed, clear, entry_name
 
 CREDIT = 2
 """Chunks that a reader may have made before the schedule has asked for them; the schedule asks two ahead itself."""
@@ -38,7 +38,7 @@ class StreamedLeaf:
     def __init__(self, order: Order) -> None:
         self._order = order
         self._spool = Spool(order.root, order.folder, order.leaf)
-        self._known: dict[int, list[Entry]] | None = None
+        self._known: set[str] | None = None
         self._there: set[str] = set()
         self._left: dict[str, int] = {}
         self._before: dict[str, str | None] = {}
@@ -72,7 +72,9 @@ class StreamedLeaf:
     def chunks(self, epoch: int) -> Iterator[Chunk]:
         """Yield an epoch's chunks: those of the journal, and from there on what a reader makes."""
         start, last = 0, None
-        for entry in self._journal(epoch):
+        known = self._listed()
+        while (name := entry_name(epoch, start)) in known:
+            entry = self._spool.entry(name)
             if entry.end:
                 return
             yield self._chunk(entry, last)
@@ -149,14 +151,13 @@ class StreamedLeaf:
             with self._lock:
                 self._readers.discard(reader)
 
-    def _journal(self, epoch: int) -> Sequence[Entry]:
+    def _listed(self) -> set[str]:
+        """Return the names of the journal's entries as they were when this run began."""
         if self._known is None:
-            entries, there = self._spool.journal()
-            self._known = {}
-            for entry in entries:
-                self._known.setdefault(entry.epoch, []).append(entry)
-            self._there |= {f"{self.name}/{name.removesuffix('.arrow')}" for name in there}
-        return self._known.get(epoch, ())
+            names = self._spool.names()
+            self._known = {n for n in names if n.endswith(".journal")}
+            self._there |= {f"{self.name}/{n.removesuffix('.arrow')}" for n in names if n.endswith(".arrow")}
+        return self._known
 
     def _chunk(self, entry: Entry, before: str | None) -> Chunk:
         piece = entry.piece(self.name)
