@@ -27,7 +27,7 @@ from fdf.stage.receipt import Receipt
 from fdf.stage.shard_file import FileEntry
 from fdf.stage.shards import BucketLeaf, Shards, thresholds
 from fdf.stage.streaming.streams import Streams, open_streams
-from fdf.stage.tasks import resources_of
+from fdf.stage.tasks import needed_resources
 
 POSITION_DIGITS = 12
 _GOES_ON = frozenset({"renormalize", "fallback", "repeat"})
@@ -52,7 +52,7 @@ class MixtureRun:
 
     def tasks(self, job: StageJob) -> Iterator[Task]:
         """Yield the ranges of the schedule as tasks, in its order."""
-        ref, resources = StageRef.of(self.streams.job(job)), resources_of(job)
+        ref, resources = StageRef.of(self.streams.job(job)), needed_resources(job)
         seed = self.plan.settings.seed
         with Documents(self.leaves, seed=seed, interrupted=self.interrupted) as documents:
             mix = self._law()
