@@ -312,7 +312,7 @@ def open_mixture(
     manifest: Mapping[str, Any] | None,
     *,
     limit: int | None,
-    interrupted: Callable[[], None],
+    interrupted: Callable[[], None] = lambda: None,
 ) -> MixtureRun:
     """Return the mixture of a stage, ready to be drawn; `upstream` and `manifest` are of the stage before."""
     if plan.buckets is None:
