@@ -259,7 +259,14 @@ class _Run:
         upstream = [FileEntry.from_json(f) for f in before["outputs"]] if before else None
         mixing: MixtureRun | None = None
         if stage.mixture is not None:
-            mixing = open_mixture(stage.mixture, directory.job, upstream, before, limit=self._plan.limit)
+            mixing = open_mixture(
+                stage.mixture,
+                directory.job,
+                upstream,
+                before,
+                limit=self._plan.limit,
+                interrupted=self._cancel.raise_if_cancelled,
+            )
             tasks = mixing.tasks(directory.job)
         else:
             tasks = stage_tasks(stage, directory.job, upstream, limit=self._plan.limit)
@@ -269,10 +276,17 @@ class _Run:
             self._emit(event)
             if event.kind == "split_committed":
                 watch.committed(event.data)
+            if mixing is not None and event.kind in ("split_committed", "split_skipped"):
+                mixing.streams.settled(event.split)
 
-        self._runner.run(directory.pending(tasks, self._emit), emit, self._cancel)
+        pending = directory.pending(tasks, emit)
+        try:
+            self._runner.run(mixing.streams.provided(pending) if mixing is not None else pending, emit, self._cancel)
+        finally:
+            if mixing is not None:
+                mixing.streams.close()
         self._cancel.raise_if_cancelled()
-        return directory.commit(
+        manifest = directory.commit(
             {
                 "code_version": code_version(),
                 "recipe": self._plan.recipe.resolved,
@@ -283,6 +297,9 @@ class _Run:
             },
             mixture=self._mixture_of(stage, mixing),
         )
+        if mixing is not None:
+            mixing.streams.clear(before=directory.started)
+        return manifest
 
     def _mixture_of(
         self, stage: StagePlan, mixing: MixtureRun | None
