@@ -48,7 +48,7 @@ test: install ## Set up, then run every test
 	$(PY) -m pytest $(PYTEST_ARGS)
 
 soak: install ## Kill runs at many random moments, on disk and on a failing S3 (SOAK_KILLS=50, SOAK_SEED=<now>)
-	FDF_SOAK=$(SOAK_KILLS) FDF_SOAK_SEED=$(SOAK_SEED) $(PY) -m pytest -m soak --timeout=1800 tests $(PYTEST_ARGS)
+	FDF_SOAK=$(SOAK_KILLS) FDF_SOAK_SEED=$(SOAK_SEED) $(PY) -m pytest -m soak --timeout=1800 tests packages/fdf-runner-ray/tests $(PYTEST_ARGS)
 	FDF_TINY_SPLITS=10000 $(PY) -m pytest -k very_many_tiny_splits --timeout=1800 packages
 
 install: $(VENV)/.ready-dev ## Set up .venv with every package and extra, editable

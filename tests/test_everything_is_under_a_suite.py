@@ -24,9 +24,17 @@ from fdf.testing.runners import RunnerConformance
 from fdf.testing.sinks import SinkConformance
 from fdf.testing.sources import SourceConformance
 from fdf.testing.stores import StoreConformance
+from fdf.testing.streams import StreamConformance
 
 PACKAGES = Path(__file__).parents[1] / "packages"
-SUITES = (OperatorConformance, RunnerConformance, SinkConformance, SourceConformance, StoreConformance)
+SUITES = (
+    OperatorConformance,
+    RunnerConformance,
+    SinkConformance,
+    SourceConformance,
+    StoreConformance,
+    StreamConformance,
+)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +102,7 @@ def test_every_source(suites):
     # A source is made by a fixture, which needs files: its code is looked at for the class that it returns.
     tested = {
         getattr(sys.modules[case.__module__], name)
-        for case in suites[SourceConformance]
+        for case in (*suites[SourceConformance], *suites[StreamConformance])
         for name in re.findall(r"return (\w+)[.(]", inspect.getsource(case.source))
     }
     assert missing(registered("fdf.sources"), tested) == []

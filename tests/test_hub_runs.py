@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import fdf
-from fdf.errors import FdfError, PlanError
+from fdf.errors import PlanError
 from fdf.stage.crashpoints import VARIABLE
 from fdf.testing.drivers import Driver
 from fdf.testing.hub import HubStandIn, hub_stand_in
@@ -209,11 +209,10 @@ def test_the_place_in_the_recipe_is_told(hub, recipe, tmp_path):
         fdf.run(str(written), runner="serial")
 
 
-def test_what_can_only_be_streamed_is_refused_alone(hub, recipe):
+def test_what_can_only_be_streamed_is_an_input_alone(hub, recipe):
     pytest.importorskip("datasets")
     hub.dataset("org/web").commit({NAME.format(i): None for i in range(FILES)} | {"train.json": '[{"text": "a"}]'})
-    with pytest.raises(FdfError, match=r"FDF334(.|\n)*leave `streaming` out"):
-        fdf.run(recipe, runner="serial")
+    assert fdf.run(recipe, runner="serial").stages[-1].manifest["counts"]["rows_out"] == 1
     recipe["input"]["streaming"] = False
     assert fdf.run(recipe, runner="serial").stages[-1].manifest["counts"]["rows_out"] == 1
 

@@ -74,6 +74,7 @@ def test_lock_satisfies_what_the_packages_ask_for(lock):
         brought = {"foundation-data-factory", *projects[0]["project"]["dependencies"]}
         projects = [p for p in projects if p["project"]["name"] in brought]
         assert {p["project"]["name"] for p in projects} == brought
+        assert "ray" not in pins
     for project in projects:
         for requirement in asked(project, everything=lock == LOCKS[1]):
             name = canonicalize_name(requirement.name)

@@ -42,6 +42,8 @@ def test_demo_installs_from_the_small_lock_alone():
     plan = run("make", "--dry-run", "demo", "VENV=.venv-that-is-not-there").stdout
     assert "requirements.lock" in plan
     assert "requirements-dev.lock" not in plan
+    assert " -e ./packages/fdf-core/" in plan
+    assert "fdf-runner-ray" not in plan
 
 
 def test_demo_installs_the_packages_that_its_lock_is_for():

@@ -22,7 +22,7 @@ from fdf.testing.hub import hub_stand_in
 from fdf.testing.s3 import s3_stand_in
 
 RECIPE = Path(__file__).parents[2] / "shared" / "vlm-recipe-v1.yaml"
-RUNNERS = ["local"]
+RUNNERS = ["local", "ray"]
 
 if not RECIPE.exists() and not os.environ.get("FDF_REQUIRE_DATA"):
     pytest.skip(f"{RECIPE} is not here", allow_module_level=True)
@@ -153,7 +153,7 @@ def test_with_images_in_half_of_the_rows_these_are_embedded_and_captioned(hub, s
     done = fdf("run", RECIPE, "--runner", runner, "--workers", 2, "--run-id", f"vlm-{runner}", home=tmp_path)
     assert done.returncode == 0, done.stderr
     # Said once: there is no GPU here.
-    assert done.stderr.count("will run on its CPU") == 1
+    assert done.stderr.count("run on its CPU") + done.stderr.count("run on the CPU") == 1
     table, manifest = output()
     _check_mixture(table, f"vlm-{runner}", manifest)
     _check_models(table, hub.folders)

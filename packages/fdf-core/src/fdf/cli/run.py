@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 @click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where models run."
 )
+@click.option(
+    "--ray-address", metavar="HOST:PORT", help="Run on this Ray cluster; `--runner ray` without it starts one here."
+)
 @set_option
 @json_option
 @click.pass_context
@@ -44,6 +47,7 @@ def run(
     limit: int | None,
     until: str | None,
     device: str,
+    ray_address: str | None,
     sets: tuple[str, ...],
     as_json: bool,
 ) -> None:
@@ -63,7 +67,7 @@ def run(
     path = recipe_path(recipe)
     loaded = load_run(path, sets=sets, run_id=run_id, limit=limit, fresh=fresh)
     plan = compile_plan(loaded, limit=limit, until=until)
-    chosen = open_runner(runner, workers=workers, device=device)
+    chosen = open_runner(runner, workers=workers, device=device, ray_address=ray_address)
     progress = RunProgress(input_bytes=_input_bytes(plan))
     cancel = CancelToken()
 
@@ -117,6 +121,8 @@ def command_to_go_on(ctx: click.Context, *, run_id: str | None) -> str:
             words += [f"--{name}", str(ctx.params[name])]
     if ctx.params["device"] != "auto":
         words += ["--device", ctx.params["device"]]
+    if ctx.params["ray_address"] is not None:
+        words += ["--ray-address", ctx.params["ray_address"]]
     for assignment in ctx.params["sets"]:
         words += ["--set", assignment]
     return shlex.join(words)

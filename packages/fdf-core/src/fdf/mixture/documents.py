@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from fdf.mixture.sizes import Sizes
 from fdf.sources.base import Slice
 
 _UNKNOWN = 4096.0
+LOOK_ROUND = 0.2
 AHEAD = 2
 """Measured parts that may wait for the schedule, per leaf."""
 
@@ -46,6 +47,14 @@ class Chunk:
         return Chunk(self.epoch, self.piece, self.positions[start:stop], self.sizes[start:stop], self.weight)
 
 
+@runtime_checkable
+class Streamed(Protocol):
+    """A leaf whose documents come one after the other, in an order of its own."""
+
+    def chunks(self, epoch: int) -> Iterator[Chunk]:
+        """Yield an epoch's documents, from its first on. May wait."""
+
+
 class _Line:
     """One leaf's documents in order, from where a position stands."""
 
@@ -67,14 +76,18 @@ class _Line:
         if not self._ahead:
             self._ahead.append(self._pool.submit(self._step, self._parts, None))
 
-    def take(self, epoch: int) -> Chunk | None:
+    def take(self, epoch: int, interrupted: Callable[[], None]) -> Chunk | None:
         """Return the next documents of an epoch, or None at its end."""
         if epoch != self._epoch:
             self._epoch = epoch
             self._ahead.clear()
             self._parts = self._chunks(epoch)
         self.start()
-        chunk = self._ahead.popleft().result()
+        first = self._ahead.popleft()
+        while not first.done():
+            interrupted()
+            wait((first,), timeout=LOOK_ROUND)
+        chunk = first.result()
         last = self._ahead[-1] if self._ahead else None
         while chunk is not None and len(self._ahead) < AHEAD:
             # Each step waits for the one before it: a leaf is read in order.
@@ -91,27 +104,27 @@ class _Line:
         return next(parts, None)
 
     def _chunks(self, epoch: int) -> Iterator[Chunk]:
+        """Yield an epoch's documents, but for those that were delivered before."""
+        skip, self._skip = self._skip, 0
+        for chunk in self._leaf.chunks(epoch) if isinstance(self._leaf, Streamed) else self._of_shards(epoch):
+            # A position counts blocks where these are what is scheduled, each of them a chunk.
+            passed = min(skip, 1 if self._leaf.by_blocks else len(chunk))
+            skip -= passed
+            if not passed:
+                yield chunk
+            elif passed < len(chunk) and not self._leaf.by_blocks:
+                yield chunk.cut(passed, len(chunk))
+
+    def _of_shards(self, epoch: int) -> Iterator[Chunk]:
         if self._pieces is None:
             self._pieces = listing(self._leaf)
-        name, skip = self._leaf.name, self._skip
-        self._skip = 0
-        for piece in shard_order(self._pieces, seed=self._seed, name=name, epoch=epoch):
+        for piece in shard_order(self._pieces, seed=self._seed, name=self._leaf.name, epoch=epoch):
             first, bytes_each = 0, self._leaf.record_bytes(piece)
             for part in self._leaf.measured(piece):
                 if not len(part):
                     continue
-                chunk = self._ordered(part, piece, epoch, first=first, bytes_each=bytes_each)
+                yield self._ordered(part, piece, epoch, first=first, bytes_each=bytes_each)
                 first += len(part)
-                if self._leaf.by_blocks:
-                    # A position counts blocks.
-                    skip -= (passed := min(skip, 1))
-                    if not passed:
-                        yield chunk
-                    continue
-                passed = min(skip, len(chunk))
-                skip -= passed
-                if passed < len(chunk):
-                    yield chunk.cut(passed, len(chunk))
 
     def _ordered(self, part: Measured, piece: Slice, epoch: int, *, first: int, bytes_each: float) -> Chunk:
         order = window_order(len(part), seed=self._seed, name=self._leaf.name, epoch=epoch, piece=piece, first=first)
@@ -132,10 +145,20 @@ def first_position(mix: Mix, leaves: Sequence[Measurable]) -> Position:
 
 
 class Documents:
-    """The feed of a scheduler over indexed leaves. Close it, or use it in `with`."""
+    """The feed of a scheduler. Close it, or use it in `with`. `interrupted` is called while it waits, and may raise."""
 
-    def __init__(self, leaves: Sequence[Measurable], *, seed: int, position: Position | None = None) -> None:
-        threads = max(2, min(16, os.cpu_count() or 2))
+    def __init__(
+        self,
+        leaves: Sequence[Measurable],
+        *,
+        seed: int,
+        position: Position | None = None,
+        interrupted: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._interrupted = interrupted
+        # A thread that waits for a stream keeps none from measuring.
+        streams = sum(isinstance(leaf, Streamed) for leaf in leaves)
+        threads = max(2, min(16, os.cpu_count() or 2)) + AHEAD * streams
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="fdf-measure")
         self._lines = [_Line(leaf, n, seed=seed, pool=self._pool, position=position) for n, leaf in enumerate(leaves)]
         for number, line in enumerate(self._lines):
@@ -156,7 +179,7 @@ class Documents:
 
     def take(self, leaf: int, epoch: int) -> Sizes | None:
         """Return the sizes of the next documents of a leaf; waits until they are measured."""
-        chunk = self._lines[leaf].take(epoch)
+        chunk = self._lines[leaf].take(epoch, self._interrupted)
         return None if chunk is None else chunk.sizes
 
     def drawn(self, leaf: int, count: int) -> Iterator[Chunk]:
@@ -176,7 +199,7 @@ class Documents:
         while True:
             while taken:
                 yield taken.popleft()
-            if self._lines[leaf].take(epoch) is None:
+            if self._lines[leaf].take(epoch, self._interrupted) is None:
                 return
 
     def weights(self, leaf: int, count: int) -> np.ndarray:

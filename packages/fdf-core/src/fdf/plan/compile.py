@@ -27,7 +27,7 @@ from fdf.plan.flow import needed_columns, prune, rejected_schema, resolve_chain
 from fdf.plan.job import OUTPUT_LAYOUT, STAGE_LAYOUT, Layout, StageJob, Step
 from fdf.plan.mixing import PlannedMixture, plan_buckets, plan_mixture
 from fdf.plan.model import Plan, StagePlan
-from fdf.recipe.model import Materialize, MixtureUse, OutputUse, Provenance, Recipe, SourceUse, StageUse
+from fdf.recipe.model import DatasetUse, Materialize, MixtureUse, OutputUse, Provenance, Recipe, SourceUse, StageUse
 from fdf.schema import GENERATED_BY, ID, REFINED_BY, SCORES, SOURCE, TAGS
 from fdf.sinks.base import Sink
 from fdf.sinks.parquet import ParquetSink
@@ -150,6 +150,9 @@ class _Builder:
         }
         physical: pa.Schema | None = None
         mixture: PlannedMixture | None = None
+        if upstream is None and isinstance(self.origin, SourceUse):
+            with _told_at(self.origin):
+                self.origin = self._settled(self.origin)
         if upstream is None and isinstance(self.origin, MixtureUse):
             mixture = self._mixture(self.origin)
             assert mixture.schema is not None
@@ -162,7 +165,6 @@ class _Builder:
         elif upstream is None:
             assert isinstance(self.origin, SourceUse)
             with _told_at(self.origin):
-                self._settle_source()
                 physical, fingerprint = self._pinned_physical(root, group_bytes, common)
                 naming = resolve_columns(physical, self.origin.source.columns)
             pairs = list(naming.pairs)
@@ -254,20 +256,16 @@ class _Builder:
         pinned = _object(path.read_bytes()) if path.exists() else {}
         return pinned if pinned.get("config_hash") == self.recipe.config_hash else {}
 
-    def _settle_source(self) -> None:
-        """Take the source as an unfinished run resolved it. Raises PlanError for one that cannot be cut into splits."""
-        assert isinstance(self.origin, SourceUse)
-        source = self.origin.source.pinned(self._pins().get("source") or {})
-        if not source.indexed:
-            raise PlanError(
-                Problem(
-                    code="FDF334",
-                    message=f"the `{source.type}` input can only be streamed in order, and has no files to share out",
-                    about="streaming",
-                    help="leave `streaming` out: the input is then prepared on disk first",
-                )
-            )
-        self.origin = replace(self.origin, source=source)
+    def _settled(self, origin: SourceUse) -> SourceUse | MixtureUse:
+        """Return the source as an unfinished run resolved it; a stream, which cannot be cut into splits, as the mixture
+        of it alone, which is cut as it comes."""
+        pins = self._pins()
+        streamed = pins.get("mixture", {}).get("leaves", {}).get(origin.name)
+        source = origin.source.pinned((streamed or pins).get("source") or {})
+        if source.indexed:
+            return replace(origin, source=source)
+        alone = DatasetUse(name=origin.name, source=source, weight=1, place=origin.place)
+        return MixtureUse(name=origin.name, datasets=(alone,), settings={}, place=origin.place, places=origin.places)
 
     def _pinned_physical(self, root: str, group_bytes: int | None, common: dict[str, Any]) -> tuple[pa.Schema, str]:
         """Return the columns of the source's files, as fixed before the first split, and the fingerprint they give.

@@ -45,6 +45,10 @@ class Layout:
     def receipts(self) -> str:
         return f"{self.meta}_receipts/"
 
+    @property
+    def spool(self) -> str:
+        return f"{self.meta}_spool/"
+
 
 STAGE_LAYOUT = Layout(data="data/", meta="")
 OUTPUT_LAYOUT = Layout(data="", meta="__fdf__/")

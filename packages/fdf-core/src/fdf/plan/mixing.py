@@ -76,7 +76,8 @@ def plan_mixture(use: MixtureUse, *, seed: int, pinned: Mapping[str, Any] | None
     for dataset in use.leaves():
         with_pins = (pinned or {}).get("leaves", {}).get(dataset.name)
         try:
-            opened.append((dataset, *_opened(dataset, with_pins)))
+            unsized = settings.temperature is not None and dataset.name in settings.unweighted
+            opened.append((dataset, *_opened(dataset, with_pins, unsized=unsized)))
         except FdfError as error:
             raise _placed(error, dataset) from error
     named = []
@@ -159,10 +160,18 @@ def _settings_of(dataset: DatasetUse) -> dict[str, Any]:
     return given | ({"datasets": [_settings_of(d) for d in dataset.datasets]} if dataset.datasets else {})
 
 
-def _opened(dataset: DatasetUse, pinned: Mapping[str, Any] | None) -> tuple[Source, pa.Schema, Mapping[str, Any]]:
+def _opened(
+    dataset: DatasetUse, pinned: Mapping[str, Any] | None, *, unsized: bool
+) -> tuple[Source, pa.Schema, Mapping[str, Any]]:
     """Return a dataset's source with its listing and columns fixed, and what pins them."""
     source = dataset.source
     assert source is not None
+    if unsized and not source.indexed:
+        raise PlanError(
+            f"`{dataset.name}` is a stream, and how much it holds is known only when it has been read: it has no share "
+            "by its size",
+            help="give it a `weight`",
+        )
     if pinned is not None:
         source = source.pinned(pinned["source"])
         source = source.listed([InputFile(**f) for f in pinned["files"]])

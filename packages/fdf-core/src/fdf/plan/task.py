@@ -34,7 +34,7 @@ class StageRef:
     @classmethod
     def of(cls, job: StageJob) -> StageRef:
         """Pickle a job by value, so that operators defined in a notebook or a script reach the workers too."""
-        payload = _by_value(job)
+        payload = by_value(job)
         return cls(name=job.stage, digest=sha256_hex(payload), payload=payload)
 
     def load(self) -> StageJob:
@@ -51,9 +51,10 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         return "MISSING" if obj is dataclasses.MISSING else super().reducer_override(obj)
 
 
-def _by_value(job: StageJob) -> bytes:
+def by_value(thing: object) -> bytes:
+    """Return a thing pickled so that it can be loaded where the user's own modules are not."""
     with io.BytesIO() as file:
-        _Pickler(file).dump(job)
+        _Pickler(file).dump(thing)
         return file.getvalue()
 
 

@@ -262,7 +262,9 @@ class Builder:
         found = self.document.attempt((*steps, "type"), lambda: lookup.source(kind))
         if found is None:
             return None
-        return self._made(found, given, steps, f"`{kind}` source", beside=SOURCE_KEYS)
+        made = self._made(found, given, steps, f"`{kind}` source", beside=SOURCE_KEYS)
+        # A source of code is found beside the recipe, as an operator's file is.
+        return made.beside(self.base_dir) if hasattr(made, "beside") else made
 
     def _made(self, found: Found, given: dict[str, Any], steps: Steps, what: str, *, beside: tuple[str, ...]) -> Any:
         """Make a source or sink from its options; findings say `key`, since that is what options are in a recipe."""

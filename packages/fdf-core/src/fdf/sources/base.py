@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
+import numpy as np
 import pyarrow as pa
 
 from fdf.errors import PlanError
@@ -88,6 +89,16 @@ class SourceBatch:
     positions: pa.Array
     rejects: tuple[Reject, ...] = ()
     extra_columns: tuple[str, ...] = ()
+
+    def after(self, position: int) -> SourceBatch:
+        """Return the records that stand behind a position."""
+        if not len(self.positions) or self.positions[0].as_py() > position:
+            rows, positions = self.rows, self.positions
+        else:
+            passed = int(np.searchsorted(self.positions.to_numpy(zero_copy_only=False), position, side="right"))
+            rows, positions = self.rows.slice(passed), self.positions.slice(passed)
+        rejects = tuple(r for r in self.rejects if r.position > position)
+        return SourceBatch(rows, positions, rejects, self.extra_columns)
 
 
 @dataclass(frozen=True, kw_only=True)

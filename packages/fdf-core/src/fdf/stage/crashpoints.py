@@ -18,14 +18,17 @@ CrashPoint = Literal[
     "manifest-committed",
     "files-removed",
 ]
+ReaderPoint = Literal["chunk-spooled", "chunk-journaled"]
+"""Moments of the process that reads a stream: a chunk is in place, and it is in the journal."""
 CRASH_POINTS: tuple[str, ...] = get_args(CrashPoint)
+READER_POINTS: tuple[str, ...] = get_args(ReaderPoint)
 VARIABLE = "FDF_TEST_CRASH_AT"
 """``<point>``, or ``<point>:<file>``: then only the first process that gets there dies; with ``#<n>`` behind the file
 the nth, and with ``#0`` none, so that the file, which grows by a byte each time, tells how often. Several are joined by
 commas."""
 
 
-def reach(point: CrashPoint) -> None:
+def reach(point: CrashPoint | ReaderPoint) -> None:
     """Kill this process with SIGKILL if the environment names this point."""
     asked = os.environ.get(VARIABLE)
     if asked is None:

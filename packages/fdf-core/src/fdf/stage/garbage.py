@@ -28,12 +28,13 @@ from fdf.storage.local import LocalStore, abandoned_scratch, others_at_work, rem
 
 DAY = 24 * 3600.0
 
-What = Literal["receipts", "lists", "data", "dropped", "quarantine", "probes", "scratch"]
+What = Literal["receipts", "lists", "data", "dropped", "quarantine", "spool", "probes", "scratch"]
 
 _NEEDED = ("stage", "generation", "run_id", "outputs", "dropped", "quarantine")
 _GENERATION = re.compile(r"[0-9a-f]{32}-.+")
 _RECEIPT = re.compile(r"[0-9a-f]{32}-[0-9a-f]{16}\.json|" + INDEX + r"[0-9a-f]{12}\.jsonl\.zst")
 _LIST = re.compile(r"manifest\.outputs-[0-9a-f]{12}\.parquet")
+_SPOOLED = re.compile(r"/\d+-\d{12}(\.journal|-[0-9a-f]{12}\.arrow)$")
 _PROBE = re.compile(r"\.fdf-probe-[0-9a-f]{16}")
 
 
@@ -174,6 +175,7 @@ class _Directory:
             else:
                 spared += [e.path for e in entries]
         yield from self._files(spared, notes)
+        yield from self._spools(notes)
         lists = (self._manifest.get("lists") or {}).get("file")
         for entry in self._entries:
             name = entry.path.removeprefix(self._layout.meta)
@@ -203,6 +205,28 @@ class _Directory:
         """Say whether no run will look at a folder of receipts any more."""
         if folder == self._manifest["generation"]:
             return False
+        why = self._needed_by(folder, entries)
+        if why is not None:
+            notes.append(f"{len(entries)} receipts of {folder[:12]}… and their files stay: {why}")
+        return why is None
+
+    def _spools(self, notes: list[str]) -> Iterator[Leftover]:
+        """Yield what streams were spooled for and no unfinished run takes up again; a commit removes its own."""
+        spool = self._layout.spool
+        found: dict[str, list[Entry]] = {}
+        for entry in self._entries:
+            folder = entry.path.removeprefix(spool).partition("/")[0]
+            if entry.path.startswith(spool) and _GENERATION.fullmatch(folder) and _SPOOLED.search(entry.path):
+                found.setdefault(folder, []).append(entry)
+        for folder, entries in found.items():
+            why = self._needed_by(folder, entries)
+            if why is not None:
+                notes.append(f"{len(entries)} files of the spool {folder[:12]}… stay: {why}")
+                continue
+            yield from (Leftover(path=e.path, what="spool", bytes=e.size) for e in entries)
+
+    def _needed_by(self, folder: str, entries: list[Entry]) -> str | None:
+        """Say why a generation may still be needed by a run; None where it is not."""
         why = None
         if folder in self._claims.generations:
             why = "an unfinished run resumes from them (fdf runs list)"
@@ -212,9 +236,7 @@ class _Directory:
             why = f"run {self._manifest['run_id']} is not recorded here: use the FDF_HOME of the runs that write there"
         elif not all(self._old(entry) for entry in entries):
             why = "a run has added to them within the grace"
-        if why is not None:
-            notes.append(f"{len(entries)} receipts of {folder[:12]}… and their files stay: {why}")
-        return why is None
+        return why
 
     def _files(self, spared: list[str], notes: list[str]) -> Iterator[Leftover]:
         """Yield the shards, dropped and quarantined rows that neither the manifest nor a spared receipt names."""

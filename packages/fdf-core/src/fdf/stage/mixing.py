@@ -6,7 +6,7 @@ drawn again from its start, out of sizes that are remembered, so that splits kee
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
@@ -27,7 +27,8 @@ from fdf.plan.task import Part, Range, SplitKey, StageRef, Task
 from fdf.stage.receipt import Receipt
 from fdf.stage.shard_file import FileEntry
 from fdf.stage.shards import BucketLeaf, Shards, thresholds
-from fdf.stage.tasks import resources_of
+from fdf.stage.streaming.streams import Streams, open_streams
+from fdf.stage.tasks import needed_resources
 
 POSITION_DIGITS = 12
 _GOES_ON = frozenset({"renormalize", "fallback", "repeat"})
@@ -41,6 +42,9 @@ class MixtureRun:
     limit: int | None = None
     scheduler: Scheduler | None = None
     leaves: Sequence[Measurable] = ()
+    streams: Streams = field(default_factory=Streams)
+    interrupted: Callable[[], None] = lambda: None
+    """Called while it waits for a leaf's next documents; may raise."""
     _planned: dict[str, list[int]] = field(default_factory=dict)
     _ranges: Ranges | None = None
 
@@ -49,8 +53,9 @@ class MixtureRun:
 
     def tasks(self, job: StageJob) -> Iterator[Task]:
         """Yield the ranges of the schedule as tasks, in its order."""
-        ref, resources = StageRef.of(job), resources_of(job)
-        with Documents(self.leaves, seed=self.plan.settings.seed) as documents:
+        ref, resources = StageRef.of(self.streams.job(job)), needed_resources(job)
+        seed = self.plan.settings.seed
+        with Documents(self.leaves, seed=seed, interrupted=self.interrupted) as documents:
             mix = self._law()
             blocks = Blocks(documents) if self.plan.settings.granularity == "block" else None
             self.scheduler = Scheduler(mix, blocks or documents, first_position(mix, self.leaves))
@@ -58,7 +63,7 @@ class MixtureRun:
             self._ranges = Ranges(self.scheduler, documents, rows, limit=self.limit)
             for cut in self._ranges:
                 self._count(cut)
-                yield as_task(cut, job.source_name, ref, resources)
+                yield self.streams.note(as_task(cut, job.source_name, ref, resources))
             yield from self._left_out(documents, self._ranges.drawn, job.source_name, ref, resources)
 
     def _left_out(
@@ -312,10 +317,13 @@ def open_mixture(
     manifest: Mapping[str, Any] | None,
     *,
     limit: int | None,
+    interrupted: Callable[[], None] = lambda: None,
 ) -> MixtureRun:
     """Return the mixture of a stage, ready to be drawn; `upstream` and `manifest` are of the stage before."""
     if plan.buckets is None:
-        return MixtureRun(plan, limit=limit)
+        streams = open_streams(plan.leaves, job)
+        leaves = streams.among(plan.leaves)
+        return MixtureRun(plan, limit=limit, leaves=leaves, streams=streams, interrupted=interrupted)
     assert upstream is not None
     assert manifest is not None
     assert plan.measure is not None

@@ -24,12 +24,23 @@ from fdf.verdict import Verdict
 
 @dataclass(frozen=True, kw_only=True)
 class Dropped:
-    """Rows that a filter dropped, each with its reason and evidence (JSON)."""
+    """Rows that a filter dropped, each with its reason and evidence (JSON).
+
+    Of most of them no more is written than what `rows` holds, which have no columns: those stay in the batch that they
+    were judged in (`judged`, at the rows `places`), and are copied for the rows that are asked for.
+    """
 
     rows: Rows
+    judged: pa.RecordBatch
+    places: Integers
     operator_id: str
     reasons: pa.Array
     evidence: pa.Array
+
+    def whole(self, chosen: Integers | None = None) -> Rows:
+        """Return the rows at these indices, or all, with their columns."""
+        rows, places = (self.rows, self.places) if chosen is None else (self.rows.take(chosen), self.places[chosen])
+        return replace(rows, data=self.judged.take(pa.array(places)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +149,9 @@ def _filter(step: Step, parcel: Parcel, tally: Tally, caller: Caller) -> Rows:
         gone = judged if indices is None else indices[judged]
         parcel.dropped.append(
             Dropped(
-                rows=rows.take(gone),
+                rows=replace(rows, data=rows.data.select([])).take(gone),
+                judged=rows.data,
+                places=gone,
                 operator_id=step.id,
                 reasons=pa.array(verdict.reasons, pa.string()).take(pa.array(codes.astype(np.int64) - 1)),
                 evidence=verdict.evidence(judged),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
@@ -102,7 +103,7 @@ class Worker:
     def _prepare(self, ref: StageRef) -> tuple[StageJob, Store]:
         if self._digest != ref.digest or self._job is None or self._store is None:
             self.close()
-            self._job = ref.load()
+            self._job = _loaded(ref)
             self._digest = ref.digest
             self._store = open_store(self._job.root)
             for step in self._job.steps:
@@ -140,6 +141,16 @@ class Worker:
         if self._device != "auto":
             return self._device
         return "cuda" if step.use.resources.gpus and gpu_count() else "cpu"
+
+
+def _loaded(ref: StageRef) -> StageJob:
+    try:
+        return ref.load()
+    except ModuleNotFoundError as error:
+        raise MissingDependency(
+            f"stage `{ref.name}` needs the module `{error.name}`, which is not installed on {socket.gethostname()}",
+            help="every machine that works on a run needs the packages of its driver",
+        ) from error
 
 
 def run_split(

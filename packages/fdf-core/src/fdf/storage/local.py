@@ -111,6 +111,12 @@ class LocalStore:
             with suppress(FileNotFoundError):
                 os.unlink(self._at(path))
 
+    def prune(self, prefix: str) -> None:
+        """Remove a folder and those inside it, as far as they are empty."""
+        for folder, _, _ in os.walk(self._at(prefix), topdown=False):
+            with suppress(OSError):
+                os.rmdir(folder)
+
     def open(self, path: str) -> pa.NativeFile:
         return pa.OSFile(self._at(path), "rb")
 

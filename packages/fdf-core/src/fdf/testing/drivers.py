@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from importlib import import_module
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
@@ -40,10 +41,17 @@ _PRELOADED = (
 
 
 class Driver:
-    """`fdf.run(recipe, **options)` in a process of its own, started at once. `folder` takes what it writes down."""
+    """`fdf.run(recipe, **options)` in a process of its own, started at once. `folder` takes what it writes down;
+    `bounds` sets constants of FDF there (`module.NAME`), so that small data has many splits."""
 
     def __init__(
-        self, recipe: Mapping[str, Any], folder: Path, *, env: Mapping[str, str] | None = None, **options: Any
+        self,
+        recipe: Mapping[str, Any],
+        folder: Path,
+        *,
+        env: Mapping[str, str] | None = None,
+        bounds: Mapping[str, int] | None = None,
+        **options: Any,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         token = secrets.token_hex(8)
@@ -53,7 +61,9 @@ class Driver:
         given = {**os.environ, **(env or {}), MARK: token}
         self.started = time.time()
         self._process = _forge().Process(
-            target=_drive, args=(dict(recipe), options, given, str(self.events), str(self._errors))
+            target=_drive,
+            args=(dict(recipe), options, given, str(self.events), str(self._errors)),
+            kwargs={"bounds": dict(bounds or {})},
         )
         self._process.start()
 
@@ -125,13 +135,24 @@ def _forge() -> ForkServerContext:
     return context
 
 
-def _drive(recipe: dict[str, Any], options: dict[str, Any], env: dict[str, str], events: str, errors: str) -> None:
+def _drive(
+    recipe: dict[str, Any],
+    options: dict[str, Any],
+    env: dict[str, str],
+    events: str,
+    errors: str,
+    *,
+    bounds: dict[str, int],
+) -> None:
     """Run a recipe, note its events, and end with the exit code that the command line would give."""
     import fdf
     from fdf.errors import FdfError
 
     os.environ.clear()
     os.environ.update(env)
+    for name, value in bounds.items():
+        module, _, constant = name.rpartition(".")
+        setattr(import_module(module), constant, value)
     os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), 2)
     noted = os.open(events, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
