@@ -9,11 +9,11 @@ from collections import Counter
 from itertools import islice
 
 import pytest
+from training_corpora import WEIGHTS, mixture, write_sources, written
 
 import fdf
 from fdf.errors import PlanError
 from fdf.schema import ID
-from training_corpora import WEIGHTS, mixture, write_sources, written
 
 data = pytest.importorskip("torch.utils.data", reason="PyTorch is not installed")
 SMALL = {"web": 300, "code": 200, "math": 100}
