@@ -2,7 +2,7 @@
 
     python benchmarks/training.py [--rows 400000] [--runs 3]
 
-One process, CPU seconds; runs alternate. Documents are web-like texts of 1,000 bytes on average.
+One process, CPU seconds; runs alternate. Documents are random words, some 970 bytes on average.
 """
 
 from __future__ import annotations

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import pickle
+import subprocess
+import sys
 from collections import Counter
 from itertools import islice, zip_longest
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -115,7 +118,10 @@ def test_without_a_permutation_two_equal_sources_on_two_ranks_would_alias(home, 
         return [Counter(d[SOURCE] for d in opened(recipe, r, 2, window=window)) for r in (0, 1)]
 
     # A window of one document permutes nothing.
-    assert shares(1) == [{"a": 600}, {"b": 600}]
+    aliased = shares(1)
+    assert aliased == [{"a": 600}, {"b": 600}]
+    statistic, freedom = chi_square(aliased)
+    assert statistic > CHI_SQUARE_999[freedom]
     statistic, freedom = chi_square(shares(WINDOW))
     assert statistic < CHI_SQUARE_999[freedom]
 
@@ -292,6 +298,29 @@ def test_to_torch_and_every_name_of_the_dataset_are_the_same(places, monkeypatch
     assert ids(opened(f"file://{result.path}")) == whole
     stage = result.stages[0]
     assert set(ids(opened(stage.root))) == set(whole)
+
+
+def test_a_dataset_is_read_from_a_url(places):
+    memory = fsspec.filesystem("memory")
+    memory.put(places["finished"].path, "/trained-on", recursive=True)
+    try:
+        remote = opened("memory://trained-on", 1, 2)
+        state = remote.state_at(300)
+        assert ids(remote) == ids(opened(places["finished"], 1, 2))
+        remote.load_state_dict(state)
+        assert ids(remote) == ids(opened(places["finished"], 1, 2))[300:]
+    finally:
+        memory.rm("/trained-on", recursive=True)
+
+
+def test_it_works_without_pytorch(places):
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "import fdf\n"
+        f"print(sum(1 for _ in fdf.MixtureDataset({places['finished'].path!r}, rank=0, world_size=2)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "1250"
 
 
 def test_ranks_come_from_the_environment(places, monkeypatch):
