@@ -199,6 +199,14 @@ def test_a_state_of_the_middle_goes_on_exactly_also_from_the_schedule_alone(plac
         assert ids(resumed) == whole[taken:]
 
 
+def test_states_can_be_asked_for_in_any_order(corpus):
+    dataset = opened(corpus, 0, 2, epochs=3)
+    for taken in (900, 100, 950, 2600, 2600, 0):
+        assert dataset.state_at(taken) == opened(corpus, 0, 2, epochs=3).state_at(taken)
+    dataset.load_state_dict(dataset.state_at(1000))
+    assert dataset.state_at(500)["position"] == 3000
+
+
 def test_the_state_is_some_numbers_per_source(corpus):
     dataset = opened(corpus)
     documents = iter(dataset)

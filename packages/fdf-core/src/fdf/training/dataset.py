@@ -109,6 +109,7 @@ class MixtureDataset(_Iterable):
         self._start = State()
         self._at: tuple[Share, int | None, Pass] | None = None
         self._drawn: tuple[int, int] | None = None
+        self._located: Pass | None = None
 
     @property
     def plan_hash(self) -> str:
@@ -168,14 +169,16 @@ class MixtureDataset(_Iterable):
         if start.taken_by is not None:
             start.check_taken_by(self._share().consumer)
         position = start.position + documents_per_rank * self._ranks()[1]
-        within = self._corpus.locate(start.within, position, self._law)
+        # What was drawn for an earlier checkpoint is not drawn again.
+        known = self._located if self._located is not None and self._located.reached <= position else start.within
+        within = self._located = self._corpus.locate(known, position, self._law)
         return State(position=position, within=within, first_epoch=start.first_epoch).to_json(self.plan_hash, self._law)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Begin where a state stands, whatever the number of ranks and workers then. Raises PlanError for a state of
         another plan, or of one worker that is given to another."""
         self._start = State.from_json(state, self.plan_hash, self._law, where=self._corpus.where)
-        self._at = None
+        self._at = self._located = None
 
     def set_epoch(self, epoch: int) -> None:
         """Begin with pass `epoch`, which has an order of its own; a loaded state in that pass keeps its position."""
@@ -184,7 +187,7 @@ class MixtureDataset(_Iterable):
         if self._start.within.epoch != epoch:
             self._start = State(within=Pass(epoch=epoch))
         self._start = State(**{**vars(self._start), "first_epoch": epoch})
-        self._at = None
+        self._at = self._located = None
 
     def __getstate__(self) -> dict[str, Any]:
         # A spawned worker knows nothing of torch.distributed, so it is told its rank.

@@ -22,6 +22,11 @@ class Pass:
     cursor: Cursor | None = None
     """From where inside the pass a schedule can be drawn on; None: from its beginning."""
 
+    @property
+    def reached(self) -> int:
+        """The place from which it is drawn on."""
+        return self.began + (int(self.cursor["first"]) if self.cursor else 0)
+
 
 @dataclass(frozen=True)
 class Lot:
