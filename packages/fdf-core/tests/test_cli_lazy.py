@@ -28,6 +28,8 @@ except SystemExit as end:
         ["ops", "list"],
         ["ops", "list", "--json"],
         ["run", "--help"],
+        ["mix", "--help"],
+        ["mix", "plan", "--help"],
         ["pipelines", "list", "--json"],
     ],
 )

@@ -193,11 +193,21 @@ def test_operator_of_a_file_works_in_another_process(file, name, kind):
     assert child.stdout.decode().strip() == f"{kind} {operator.version} {sorted(operator.params())}"
 
 
-def test_file_that_changed_under_a_run_stops_it(file):
-    sent = cloudpickle.dumps(load_operator(file, "is_long", kind="filter")())
-    file.write_text(FILE + "\n# edited\n")
-    with pytest.raises(StageFailed, match="has changed in the run"):
-        cloudpickle.loads(sent)
+@pytest.mark.parametrize("change", ["edited", "removed"])
+def test_run_goes_on_with_the_file_as_it_was_read(file, change):
+    operator = load_operator(file, "is_long", kind="filter")(min_chars=1)
+    sent = cloudpickle.dumps(operator)
+    if change == "edited":
+        file.write_text(FILE.replace("pc.greater", "pc.less"))
+    else:
+        file.unlink()
+    script = (
+        "import pickle, sys, pyarrow as pa\n"
+        "o = pickle.load(sys.stdin.buffer)\n"
+        "print(o.version, o.verdict(pa.record_batch({'text': ['long', None]})).codes.tolist())"
+    )
+    child = subprocess.run([sys.executable, "-c", script], input=sent, capture_output=True, check=True)
+    assert child.stdout.decode().split(maxsplit=1) == [operator.version, "[0, 1]\n"]
 
 
 def test_what_is_wrong_with_a_file_is_told(file):

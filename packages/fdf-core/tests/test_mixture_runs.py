@@ -422,3 +422,85 @@ def test_duplicate_names_are_told(tmp_path, sources):
     asked["input"]["datasets"][1]["name"] = "web"
     with pytest.raises(RecipeError, match="two datasets are named `web`"):
         fdf.run(asked, runner="serial")
+
+
+@pytest.mark.parametrize("kind", ["gz", "row group"])
+def test_slices_that_cannot_be_entered_in_the_middle_are_read_once(home, tmp_path, monkeypatch, kind):
+    import gzip
+
+    from fdf.sources.jsonl import JsonlSource
+    from fdf.sources.parquet import ParquetSource
+
+    monkeypatch.setattr("fdf.mixture.ranges.MOST_ROWS", 200)
+    for name in ("a", "b"):
+        folder = tmp_path / "in" / name
+        folder.mkdir(parents=True)
+        rows = [{"text": f"{name} {i}"} for i in range(3000)]
+        if kind == "gz":
+            (folder / "x.jsonl.gz").write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
+        else:
+            pq.write_table(pa.Table.from_pylist(rows), folder / "x.parquet")
+    source = JsonlSource if kind == "gz" else ParquetSource
+    opened = []
+    reading = source.read
+
+    def counted(self, piece, *, schema):
+        opened.append(piece)
+        return reading(self, piece, schema=schema)
+
+    monkeypatch.setattr(source, "read", counted)
+    asked = recipe(tmp_path, tmp_path / "in", weights={"a": 1, "b": 3}, on_exhausted="renormalize")
+    for dataset in asked["input"]["datasets"]:
+        dataset["source"]["type"] = source.type
+    result = fdf.run(asked, runner="serial")
+    assert result.stages[0].manifest["counts"]["rows_out"] == 6000
+    # Thirty ranges: once per source to measure it, and once to read it.
+    assert len(opened) == 4
+    assert sorted(rows_of(result)["text"].to_pylist()) == sorted(f"{n} {i}" for n in "ab" for i in range(3000))
+
+
+def test_the_first_range_is_handed_out_before_a_large_source_is_measured(home, tmp_path, monkeypatch):
+    from fdf.plan.compile import compile_plan
+    from fdf.recipe import load
+    from fdf.sources.parquet import ParquetSource
+    from fdf.stage.mixing import open_mixture
+
+    for name, files in (("large", 40), ("small", 1)):
+        folder = tmp_path / "in" / name
+        folder.mkdir(parents=True)
+        for part in range(files):
+            pq.write_table(pa.table({"text": [f"{name} {part} {i}" for i in range(500)]}), folder / f"{part}.parquet")
+    measured = []
+    reading = ParquetSource.read
+
+    def counted(self, piece, *, schema):
+        measured.append(piece.file.path)
+        return reading(self, piece, schema=schema)
+
+    monkeypatch.setattr(ParquetSource, "read", counted)
+    monkeypatch.setattr("fdf.mixture.ranges.MOST_ROWS", 200)
+    plan = compile_plan(load(recipe(tmp_path, tmp_path / "in", weights={"large": 1, "small": 1})))
+    stage = plan.stages[0]
+    tasks = open_mixture(stage.mixture, stage.job, None, None, limit=None).tasks(stage.job)
+    next(tasks)
+    tasks.close()
+    assert 0 < len(measured) < 10
+
+
+def test_groups_of_datasets_share_among_themselves(home, tmp_path, sources):
+    asked = recipe(tmp_path, sources, unit="rows", on_exhausted="renormalize")
+    web, code, math = asked["input"]["datasets"]
+    group = {"name": "technical", "weight": 1, "datasets": [{**code, "weight": 3}, {**math, "weight": 1}]}
+    asked["input"]["datasets"] = [{**web, "weight": 1}, group]
+    result = fdf.run(asked, runner="serial")
+    leaves = result.stages[0].manifest["mixture"]["leaves"]
+    assert [(leaf["name"], leaf["weight"]) for leaf in leaves] == [("web", "1/2"), ("code", "3/8"), ("math", "1/8")]
+    names = rows_of(result)["__fdf__/source"].to_pylist()
+    assert all(abs(names[:n].count("code") - 3 * n / 8) < 1 for n in range(1, 1500))
+
+
+def test_a_dataset_has_a_source_or_datasets(tmp_path, sources):
+    asked = recipe(tmp_path, sources)
+    del asked["input"]["datasets"][0]["source"]
+    with pytest.raises(RecipeError, match="needs `source` or `datasets`"):
+        fdf.run(asked, runner="serial")

@@ -232,11 +232,11 @@ stages:
 """
 
 
-def test_a_mixture_is_read_whole_though_no_package_reads_one_of_its_sources():
+def test_a_mixture_is_read_whole_and_asks_no_hub():
     loaded = recipe.load(MIXTURE)
     web, code = loaded.input.datasets
     assert (web.weight, web.cap, web.source.path) == (0.6, 6_000_000_000, "web/")
-    assert (code.type, code.epochs, code.source) == ("huggingface", 2, None)
+    assert (code.source.type, code.epochs, code.source.columns) == ("huggingface", 2, {"text": "content"})
     assert loaded.input.settings["total"] == 10_000_000_000
     assert loaded.stages[0].mixture["buckets"][1]["buckets"][0]["name"] == "en"
 

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from fdf import recipe, registry
 from fdf.recipe import parameters
-from fdf.recipe.grammar import GRAMMAR, KNOWN_SOURCES
+from fdf.recipe.grammar import GRAMMAR
 
 SHIPPED = sorted((Path(__file__).parents[3] / "pipelines").glob("*/*.yaml"))
 
@@ -92,7 +92,7 @@ def test_every_installed_operator_source_and_sink_is_in_it(validator):
         if ("fdf.operators", operator.name) not in broken:
             assert f"params.{operator.op}" in definitions
     types = {case["if"]["properties"]["type"]["const"] for case in definitions["source"]["allOf"]}
-    assert types >= {"parquet", "huggingface"} | set(KNOWN_SOURCES)
+    assert types >= {"parquet", "huggingface"}
     assert [case["if"]["properties"]["type"]["const"] for case in definitions["output"]["allOf"]] == sorted(
         e.name for e in registry.entries("fdf.sinks") if ("fdf.sinks", e.name) not in broken
     )

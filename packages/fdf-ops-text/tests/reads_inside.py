@@ -25,7 +25,7 @@ from fdf_ops_text.c4_quality import C4QualityFilter
 from fdf_ops_text.fineweb_quality import FineWebQualityFilter
 from fdf_ops_text.gopher_quality import GopherQualityFilter
 from fdf_ops_text.gopher_repetition import GopherRepetitionFilter
-from fdf_ops_text.kernels.lines import text_marks
+from fdf_ops_text.kernels.paragraphs import long_lines
 from fdf_ops_text.redpajama_signals import RedPajamaSignals
 from fdf_ops_text.refinedweb_lines import RefinedWebLineFilter
 from fdf_ops_text.remove_lines import RemoveLines
@@ -157,9 +157,9 @@ def misread(by: int) -> None:
     column, at = pages.column([b"a text"], pa.large_string(), at_end=by > 0)
     held = np.ctypeslib.as_array((ctypes.c_ubyte * 6).from_address(at))
     first, last = np.array([min(by, 0)]), np.array([6 + max(by, 0)])
-    text_marks(held, np.array([0]), np.array([6]))
+    long_lines(held, np.array([0]), np.array([6]), 1)
     print("inside", len(column), flush=True)
-    text_marks(held, first, last)
+    long_lines(held, first, last, 1)
     print("outside")
 
 

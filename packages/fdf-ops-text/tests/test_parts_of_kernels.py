@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from references.odd_texts import CHUNKS, MARKS, OTHERS, WORDS
 
 from fdf_ops_text.analysis.english import native_rules
-from fdf_ops_text.kernels import characters, hashing
+from fdf_ops_text.kernels import blocks, characters, hashing
 from fdf_ops_text.kernels.addresses import UNKNOWN
 from fdf_ops_text.kernels.bytes import WIDTH, copied, eight_bytes, put_eight_bytes
 from fdf_ops_text.kernels.english import JOINED, cut_new
@@ -39,8 +39,35 @@ def _mixed(values):
 
 
 @numba.njit
+def _hash_between(data, start, end):
+    return hashing.hash_between(data, start, end)
+
+
+@numba.njit
 def _copy(data, at, size, out, to):
     copied(data, at, size, out, to)
+
+
+@numba.njit
+def _copy_by_blocks(data, at, size, out, to):
+    blocks.copied(data, at, size, out, to)
+
+
+@numba.njit
+def _found(data, at, byte, count):
+    """Return what is found in a block, and how its bits are counted."""
+    base, shift = blocks.placed(data, at)
+    equal = blocks.equal_here(data, base, byte) >> shift
+    within = blocks.within_here(data, base, byte, count) >> shift
+    letters = blocks.letters_here(data, base) >> shift
+    either = blocks.either_case_here(data, base, 0x6B) >> shift
+    highest = blocks.last_bit(letters) if letters else -1
+    return equal, within, letters, either, blocks.first_bit(letters), highest, blocks.count_bits(letters)
+
+
+@numba.njit
+def _has(data, start, end, byte):
+    return blocks.has_byte(data, start, end, byte)
 
 
 @numba.njit
@@ -75,6 +102,14 @@ def test_hash_in_kernels_is_that_of_plain_python(data):
     assert value == hash_of(data) == wanted
     assert mixed == mixed_of(wanted)
     assert before == back == hash_of(data[:-1])
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=60), st.data())
+def test_hash_of_a_part_is_that_of_its_bytes_wherever_it_stands(data, drawn):
+    start = drawn.draw(st.integers(0, len(data)))
+    end = drawn.draw(st.integers(start, len(data)))
+    assert int(_hash_between(np.frombuffer(data, np.uint8), start, end)) == hash_of(data[start:end])
 
 
 @settings(deadline=None)
@@ -135,6 +170,50 @@ def test_bytes_are_copied_and_no_more_than_seven_behind_them_touched(data, drawn
     assert out[to : to + size].tobytes() == data[at : at + size]
     assert (out[:to] == 0xEE).all()
     assert (out[to + size + WIDTH - 1 :] == 0xEE).all()
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.binary(max_size=200), st.data())
+def test_bytes_are_copied_by_blocks_and_no_more_than_63_behind_them_touched(data, drawn):
+    at = drawn.draw(st.integers(0, len(data)))
+    size = drawn.draw(st.integers(0, len(data) - at))
+    to = drawn.draw(st.integers(0, 20))
+    out = np.full(to + size + blocks.BLOCK + 4, 0xEE, np.uint8)
+    _copy_by_blocks(np.frombuffer(data, np.uint8), at, size, out, to)
+    assert out[to : to + size].tobytes() == data[at : at + size]
+    assert (out[:to] == 0xEE).all()
+    assert (out[to + size + blocks.BLOCK - 1 :] == 0xEE).all()
+
+
+_letters = st.sampled_from([*b"@AKkZ[`az{", 0x80, 0xAB, 0xFF, 0])
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(_letters | st.integers(0, 255), min_size=64, max_size=150).map(bytes), st.data())
+def test_bits_of_a_block_tell_which_bytes_are_what(data, drawn):
+    at = drawn.draw(st.integers(0, len(data) - 1))
+    byte = drawn.draw(st.sampled_from([*data[at : at + 64], 0, 0x41]))
+    count = drawn.draw(st.integers(1, 255))
+    held = data[at : at + 64]
+    letters = [chr(other).isascii() and chr(other).isalpha() for other in held]
+    wanted = [
+        [other == byte for other in held],
+        [(other - byte) % 256 < count for other in held],
+        letters,
+        [other in b"kK" for other in held],
+    ]
+    told = [int(number) for number in _found(np.frombuffer(data, np.uint8), at, byte, count)]
+    assert told[:4] == [sum(holds << place for place, holds in enumerate(each)) for each in wanted]
+    places = [place for place, holds in enumerate(letters) if holds]
+    assert told[4:] == [min(places, default=64), max(places, default=-1), len(places)]
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(st.sampled_from([*b"ab["]), max_size=150).map(bytes), st.data())
+def test_byte_is_found_only_between_two_places(data, drawn):
+    start = drawn.draw(st.integers(0, len(data)))
+    end = drawn.draw(st.integers(start, len(data)))
+    assert _has(np.frombuffer(data, np.uint8), start, end, 0x5B) == (b"[" in data[start:end])
 
 
 @given(st.binary(min_size=8, max_size=40), st.data())

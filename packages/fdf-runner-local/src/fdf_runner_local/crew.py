@@ -29,7 +29,16 @@ TEARDOWN_GRACE = 10.0
 class Crew:
     """The workers of one run."""
 
-    def __init__(self, nursery: Nursery, *, size: int, memory_per_worker: int, stall_after: float, emit: Emit) -> None:
+    def __init__(
+        self,
+        nursery: Nursery,
+        *,
+        size: int,
+        memory_per_worker: int,
+        stall_after: float,
+        emit: Emit,
+        ledger: Ledger | None = None,
+    ) -> None:
         self._nursery = nursery
         self._size = size
         self._memory_per_worker = memory_per_worker
@@ -37,7 +46,7 @@ class Crew:
         self._emit = emit
         self._members: list[Member] = []
         self._selector = selectors.DefaultSelector()
-        self._ledger = Ledger()
+        self._ledger = ledger or Ledger()
         self._again: deque[Task] = deque()
         self._next_round = 0.0
 

@@ -17,6 +17,7 @@ COMMANDS = {
     "plan": "fdf.cli.plan:plan",
     "validate": "fdf.cli.validate:validate",
     "preview": "fdf.cli.preview:preview",
+    "mix": "fdf.cli.mix:mix",
     "ops": "fdf.cli.ops:ops",
     "pipelines": "fdf.cli.pipelines:pipelines",
     "runs": "fdf.cli.runs:runs",

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 @click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where models run."
 )
+@click.option(
+    "--ray-address", metavar="HOST:PORT", help="Run on this Ray cluster; `--runner ray` without it starts one here."
+)
 @set_option
 @json_option
 @click.pass_context
@@ -44,6 +47,7 @@ def run(
     limit: int | None,
     until: str | None,
     device: str,
+    ray_address: str | None,
     sets: tuple[str, ...],
     as_json: bool,
 ) -> None:
@@ -56,13 +60,14 @@ def run(
     from fdf.cli.screen import echo_json_line
     from fdf.errors import FdfError
     from fdf.plan.compile import compile_plan
+    from fdf.runner.devices import without_gpu
     from fdf.runner.run import load_run, open_runner, run_plan
     from fdf.stage.events import CancelToken
 
     path = recipe_path(recipe)
     loaded = load_run(path, sets=sets, run_id=run_id, limit=limit, fresh=fresh)
     plan = compile_plan(loaded, limit=limit, until=until)
-    chosen = open_runner(runner, workers=workers, device=device)
+    chosen = open_runner(runner, workers=workers, device=device, ray_address=ray_address)
     progress = RunProgress(input_bytes=_input_bytes(plan))
     cancel = CancelToken()
 
@@ -75,7 +80,8 @@ def run(
             if as_json:
                 result = run_plan(plan, chosen, on_event=as_line, cancel=cancel)
             else:
-                _say_notes(plan)
+                # A cluster has machines of its own.
+                _say_notes(plan, without_gpu(plan, device=device) if chosen.name in ("serial", "local") else None)
                 with face(progress) as shown:
                     result = run_plan(plan, chosen, on_event=shown.take, cancel=cancel)
     except FdfError as error:
@@ -98,10 +104,10 @@ def _input_bytes(plan: Plan) -> int | None:
     return sum(file.size for file in files()) or None
 
 
-def _say_notes(plan: Plan) -> None:
+def _say_notes(plan: Plan, more: str | None) -> None:
     from fdf.cli.screen import say
 
-    for note in plan.notes:
+    for note in (*plan.notes, *([more] if more else [])):
         say(f"note: {note}")
 
 
@@ -115,6 +121,8 @@ def command_to_go_on(ctx: click.Context, *, run_id: str | None) -> str:
             words += [f"--{name}", str(ctx.params[name])]
     if ctx.params["device"] != "auto":
         words += ["--device", ctx.params["device"]]
+    if ctx.params["ray_address"] is not None:
+        words += ["--ray-address", ctx.params["ray_address"]]
     for assignment in ctx.params["sets"]:
         words += ["--set", assignment]
     return shlex.join(words)

@@ -1,7 +1,8 @@
 """Operators in a file of the user's own: `op: "my_ops.py:is_long"`.
 
 The file stands alone: it may import what is installed, not the files beside it. Its sha256 is the operator's version,
-so every edit counts as a change. Workers get path and name, and load the file again themselves.
+so every edit counts as a change. The file's text travels to the workers, which may be on machines that have no such
+file, and is what a run uses to its end, whatever becomes of the file meanwhile.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from fdf.errors import Problem, RecipeError, StageFailed, did_you_mean
+from fdf.errors import Problem, RecipeError, did_you_mean
 from fdf.fingerprint import sha256_hex
-from fdf.functions.classes import operator_class
+from fdf.functions.classes import FunctionOperator, operator_class
 from fdf.operator import KINDS, Operator
 
 
@@ -27,7 +28,7 @@ def load_operator(path: Path, name: str, *, kind: str | None = None) -> type[Ope
     """
     path = path.expanduser().absolute()
     try:
-        version = sha256_hex(path.read_bytes())
+        source = path.read_bytes()
     except OSError as error:
         there = sorted(p.name for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
         raise RecipeError(
@@ -38,12 +39,12 @@ def load_operator(path: Path, name: str, *, kind: str | None = None) -> type[Ope
                 help="the path in `op:` is relative to the recipe",
             )
         ) from error
-    return _load(str(path), version, name, kind)
+    return _load(str(path), source, name, kind)
 
 
 @cache
-def _load(path: str, version: str, name: str, kind: str | None) -> type[Operator]:
-    module = _module(path, version)
+def _load(path: str, source: bytes, name: str, kind: str | None) -> type[Operator]:
+    module = _module(path, source)
     found = getattr(module, name, None)
     if found is None:
         there = [n for n, v in vars(module).items() if _is_own(v, module)]
@@ -64,13 +65,14 @@ def _load(path: str, version: str, name: str, kind: str | None) -> type[Operator
                 help=f"write kind: {made.kind}",
             )
         )
-    if not hasattr(made, "version"):
-        made.version = version
+    own_function = issubclass(made, FunctionOperator) and _is_own(made.about.call, module)
+    if own_function or not hasattr(made, "version"):
+        made.version = sha256_hex(source)
 
     def reduce(self: Operator) -> tuple[Any, ...]:
-        return _restore, (path, version, name, kind, self.__getstate__())
+        return _restore, (path, source, name, kind, self.__getstate__())
 
-    # Its module exists in this process only: a worker makes the class again from the file.
+    # Its module exists in this process only: a worker makes the class again from the text.
     made.__reduce__ = reduce  # type: ignore[method-assign,assignment]
     return made
 
@@ -96,8 +98,8 @@ def _from_function(path: str, name: str, found: Any, kind: str | None) -> type[O
 
 
 @cache
-def _module(path: str, version: str) -> ModuleType:
-    name = f"fdf_operator_file_{sha256_hex(path)[:8]}_{version[:8]}"
+def _module(path: str, source: bytes) -> ModuleType:
+    name = f"fdf_operator_file_{sha256_hex(path)[:8]}_{sha256_hex(source)[:8]}"
     spec = spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         problem = Problem(code="FDF231", message=f"`{path}` is not a Python file", help="name a file ending in .py")
@@ -106,7 +108,7 @@ def _module(path: str, version: str) -> ModuleType:
     # Dataclasses and type hints look their module up by name.
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        exec(compile(source, path, "exec"), module.__dict__)  # noqa: S102 (the user's own operators)
     except Exception as error:  # whatever the user's module raises on import
         del sys.modules[name]
         raise RecipeError(
@@ -119,23 +121,9 @@ def _module(path: str, version: str) -> ModuleType:
     return module
 
 
-def _restore(path: str, version: str, name: str, kind: str | None, state: dict[str, Any]) -> Operator:
-    """Make an operator again in another process. Raises StageFailed where the file has changed in between."""
-    try:
-        now = sha256_hex(Path(path).read_bytes())
-    except OSError:
-        now = None
-    if now != version:
-        change = "was removed" if now is None else "has changed"
-        raise StageFailed(
-            Problem(
-                code="FDF431",
-                message=f"`{path}` of the operator `{name}` {change} in the run",
-                help="run the recipe again: what was committed before the change stays safe",
-            )
-        )
-    made = _load(path, version, name, kind)
-    operator: Operator = object.__new__(made)
+def _restore(path: str, source: bytes, name: str, kind: str | None, state: dict[str, Any]) -> Operator:
+    """Make an operator again in another process."""
+    operator: Operator = object.__new__(_load(path, source, name, kind))
     operator.__dict__.update(state)
     return operator
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from fdf.mixture.measuring import Integers, Measurable, Measured, listing
 from fdf.mixture.order import shard_order, window_order
-from fdf.mixture.scheduler import Position
+from fdf.mixture.scheduler import Mix, Position
 from fdf.mixture.sizes import Sizes
 from fdf.sources.base import Slice
 
@@ -111,6 +111,18 @@ class _Line:
         order = window_order(len(part), seed=self._seed, name=self._leaf.name, epoch=epoch, piece=piece, first=first)
         weight = max(part.bytes / len(part), bytes_each) or _UNKNOWN
         return Chunk(epoch, piece, part.positions[order], part.sizes[order], weight)
+
+
+def first_position(mix: Mix, leaves: Sequence[Measurable]) -> Position:
+    """Return where a mixture starts. The rows of a leaf that is read for less than one epoch are counted for it.
+
+    There may be more leaves than the mixture has: those whose rows it leaves out.
+    """
+    position = Position.start(len(mix.tree.leaves))
+    for number, (leaf, node) in enumerate(zip(leaves, mix.tree.leaves, strict=False)):
+        if mix.on_exhausted != "repeat" and node.epochs is not None and node.epochs < 1:
+            position.lengths[number] = leaf.records()
+    return position
 
 
 class Documents:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from fdf.errors import BadFile, PlanError
+from fdf.errors import BadFile, StageFailed
 from fdf.fingerprint import digest
 from fdf.mixture.order import WINDOW
 from fdf.mixture.sizes import Measure, Sizes
@@ -77,6 +77,31 @@ class Leaf:
             yield part
         known.save(parts)
 
+    def records(self) -> int:
+        """Return how many records there are, those that cannot be read included; measures what may end early."""
+        if self.source.on_bad_file == "skip":
+            return sum(len(part) for piece in self.pieces() for part in self.measured(piece))
+        count = 0
+        for piece in self.pieces():
+            try:
+                count += retrying(partial(self.source.count_rows, piece, at_most=1 << 62), what=piece.file.uri)
+            except BadFile as error:
+                raise error.of(piece.file.uri) from error
+        return count
+
+    def known(self, piece: Slice) -> list[Measured] | None:
+        """Return a shard's records where they were measured before; None where they were not."""
+        return _Sidecar(self, piece).load()
+
+    def sample(self, piece: Slice, rows: int) -> tuple[Measured, bool]:
+        """Return at least so many first records of a shard, and whether they are all; nothing is remembered."""
+        parts: list[Measured] = []
+        for part in self._read(piece):
+            parts.append(part)
+            if sum(map(len, parts)) >= rows:
+                return joined(parts), False
+        return joined(parts), True
+
     def total(self) -> int:
         """Return what all records weigh; measures every shard."""
         return sum(int(part.sizes.sum()) for piece in self.pieces() for part in self.measured(piece))
@@ -99,8 +124,9 @@ class Leaf:
                 order = np.argsort(positions, kind="stable")
                 positions, sizes = positions[order], sizes[order]
             if len(sizes) and sizes.min() < 0:
-                raise PlanError(
-                    f"a row of `{self.name}` ({piece.file.uri}) has a negative number of {self.measure.unit}",
+                where = f"{piece.file.uri}, at {positions[int(sizes.argmin())]}"
+                raise StageFailed(
+                    f"a row of `{self.name}` has a negative number of {self.measure.unit}: {where}",
                     help=f"check the column `{self.measure.columns[0]}`, or leave it out with `columns:`",
                 )
             yield Measured(positions, sizes, int(row_bytes(rows).sum()) if old else 0)
@@ -201,6 +227,7 @@ class Measurable(Protocol):
     def pieces(self) -> list[Slice]: ...
     def measured(self, piece: Slice) -> Iterator[Measured]: ...
     def record_bytes(self, piece: Slice) -> float: ...
+    def records(self) -> int: ...
     def total(self) -> int: ...
 
 

@@ -10,10 +10,12 @@ import numpy.typing as npt
 
 from fdf.mixture.documents import Chunk, Documents
 from fdf.mixture.scheduler import Scheduler
+from fdf.mixture.track import Track
 
 MOST_ROWS = 65_536
 MOST_BYTES = 48 << 20
 _BLOCK = 16_384
+_LEAST_BLOCK = 64
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class Ranges:
     """The documents after which to stop."""
     drawn: int = 0
     """Documents that were cut so far."""
+    track: Track = field(default_factory=Track)
+    """How far leaves were from their targets as the schedule went on."""
     _held: list[npt.NDArray[np.uint16]] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[Cut]:
@@ -69,9 +73,10 @@ class Ranges:
                 break
             if count and self._bytes(np.concatenate(held))[-1] > self.most_bytes:
                 break
-            mixed = self.scheduler.draw(min(_BLOCK, most - count))
+            mixed = self.scheduler.draw(min(self._block(count), most - count))
             if not len(mixed):
                 break
+            self.track.note(self.scheduler)
             held.append(mixed.leaves)
         leaves = np.concatenate([np.empty(0, dtype=np.uint16), *held])
         if not len(leaves):
@@ -80,6 +85,10 @@ class Ranges:
         stop = max(1, min(fit, most, len(leaves)))
         self._held = [leaves[stop:]] if stop < len(leaves) else []
         return leaves[:stop]
+
+    def _block(self, held: int) -> int:
+        """Return how many documents to draw at once: few at first, so that the track of a short schedule is fine."""
+        return min(_BLOCK, max(_LEAST_BLOCK, (self.drawn + held) // _LEAST_BLOCK))
 
     def _bytes(self, leaves: npt.NDArray[np.uint16]) -> np.ndarray:
         """Return about how many bytes the first 1, 2, ... of the documents take together."""

@@ -126,6 +126,20 @@ def check_feasible(settings: Settings) -> None:
                 )
 
 
+def check_ends(settings: Settings) -> None:
+    """Raise PlanError where nothing would ever end the mixture."""
+    if settings.on_exhausted != "repeat" or settings.total is not None or _most(Tree(settings.nodes).root) is not None:
+        return
+    raise PlanError(
+        Problem(
+            code="FDF345",
+            message="the mixture would never end: `on_exhausted: repeat` begins every source again",
+            about="on_exhausted",
+            help="give it a `total`, or a `cap` to each source; `--limit N` tries the first rows",
+        )
+    )
+
+
 def _most(node: Node) -> int | None:
     """Return how many units a node can deliver by its caps; None where nothing bounds it."""
     below = [_most(c) for c in node.children if c.weight]

@@ -167,7 +167,16 @@ def _tokenized(column: pa.Array, path: str) -> Sizes:
             raise MissingDependency(
                 "counting tokens by a tokenizer file needs the package `tokenizers`", help="pip install tokenizers"
             ) from error
-        tokenizer = Tokenizer.from_file(path)
+        try:
+            tokenizer = Tokenizer.from_file(path)
+        except Exception as error:  # the package raises nothing narrower
+            raise PlanError(
+                Problem(
+                    code="FDF300",
+                    message=f"the tokenizer {path} cannot be used: {error}",
+                    help="give the path of a tokenizer.json, as `tokenizers` writes it",
+                )
+            ) from error
 
         def count(texts: list[str]) -> list[int]:
             return [len(e) for e in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]

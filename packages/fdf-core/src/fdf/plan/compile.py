@@ -19,7 +19,9 @@ import pyarrow as pa
 
 from fdf.errors import FdfError, MissingDependency, PlanError, Problem
 from fdf.fingerprint import canonical_json, digest
+from fdf.mixture.settings import check_ends
 from fdf.mixture.sizes import Measure, counting
+from fdf.plan.absent import with_absent
 from fdf.plan.encoding import decode_schema
 from fdf.plan.flow import needed_columns, prune, rejected_schema, resolve_chain
 from fdf.plan.job import OUTPUT_LAYOUT, STAGE_LAYOUT, Layout, StageJob, Step
@@ -135,6 +137,7 @@ class _Builder:
         group_bytes: int | None = None,
     ) -> None:
         upstream = self.stages[-1] if self.stages else None
+        assets = {u.id: _assets(u) for u in uses.operators}
         common = {
             "format": FORMAT,
             "seed": self.recipe.seed,
@@ -143,21 +146,23 @@ class _Builder:
             "sink": [sink.type, _options(sink)],
             "group_bytes": group_bytes,
             "limit": self.limit,
-            "operators": [_operator_identity(u) for u in uses.operators],
+            "operators": [_operator_identity(u, assets[u.id]) for u in uses.operators],
         }
         physical: pa.Schema | None = None
         mixture: PlannedMixture | None = None
         if upstream is None and isinstance(self.origin, MixtureUse):
-            mixture = plan_mixture(self.origin, seed=self.recipe.seed, pinned=self._pins().get("mixture"))
+            mixture = self._mixture(self.origin)
             assert mixture.schema is not None
             self.notes += mixture.notes
-            fingerprint = digest({**common, "mixture": mixture.plan_hash})
+            columns = [[f.name, str(f.type)] for f in mixture.schema]
+            fingerprint = digest({**common, "mixture": mixture.plan_hash, "columns": columns})
             schema = mixture.schema
             pairs = [(n, n) for n in schema.names]
             self._counted = counting(mixture.settings.unit, schema, tokenizer=mixture.settings.tokenizer)
         elif upstream is None:
             assert isinstance(self.origin, SourceUse)
             with _told_at(self.origin):
+                self._settle_source()
                 physical, fingerprint = self._pinned_physical(root, group_bytes, common)
                 naming = resolve_columns(physical, self.origin.source.columns)
             pairs = list(naming.pairs)
@@ -181,6 +186,7 @@ class _Builder:
         if wanted != tuple(schema.names):
             schema = pa.schema([schema.field(n) for n in wanted])
             steps, output = prune(steps, schema)
+        steps = tuple(replace(s, assets=tuple(sorted(assets[s.id].items()))) for s in steps)
         if not output.names and provenance == "none":
             raise PlanError(
                 Problem(
@@ -235,11 +241,33 @@ class _Builder:
             )
         )
 
+    def _mixture(self, origin: MixtureUse) -> PlannedMixture:
+        with _told_at(origin):
+            made = plan_mixture(origin, seed=self.recipe.seed, pinned=self._pins().get("mixture"))
+            if self.limit is None:
+                check_ends(made.settings)
+            return with_absent(made, [s.operators for s in self.recipe.stages])
+
     def _pins(self) -> dict[str, Any]:
         """Return what an unfinished run of this recipe pinned."""
         path = self.run_dir / "pins.json"
         pinned = _object(path.read_bytes()) if path.exists() else {}
         return pinned if pinned.get("config_hash") == self.recipe.config_hash else {}
+
+    def _settle_source(self) -> None:
+        """Take the source as an unfinished run resolved it. Raises PlanError for one that cannot be cut into splits."""
+        assert isinstance(self.origin, SourceUse)
+        source = self.origin.source.pinned(self._pins().get("source") or {})
+        if not source.indexed:
+            raise PlanError(
+                Problem(
+                    code="FDF334",
+                    message=f"the `{source.type}` input can only be streamed in order, and has no files to share out",
+                    about="streaming",
+                    help="leave `streaming` out: the input is then prepared on disk first",
+                )
+            )
+        self.origin = replace(self.origin, source=source)
 
     def _pinned_physical(self, root: str, group_bytes: int | None, common: dict[str, Any]) -> tuple[pa.Schema, str]:
         """Return the columns of the source's files, as fixed before the first split, and the fingerprint they give.
@@ -278,12 +306,12 @@ class _Builder:
 
 
 @contextmanager
-def _told_at(origin: SourceUse) -> Iterator[None]:
-    """Give what is wrong with the input its place in the recipe: the key that it is about, else the path."""
+def _told_at(origin: SourceUse | MixtureUse) -> Iterator[None]:
+    """Give what is wrong with the input its place: the key that it is about, else the path or the datasets."""
     try:
         yield
     except FdfError as error:
-        raise error.placed(origin.places, otherwise="path") from error
+        raise error.placed(origin.places, otherwise="path" if isinstance(origin, SourceUse) else "datasets") from error
 
 
 @contextmanager
@@ -315,9 +343,8 @@ def _options(sink: Sink) -> dict[str, Any]:
     return dict(sorted(vars(sink).items()))
 
 
-def _operator_identity(use: Any) -> dict[str, Any]:
+def _operator_identity(use: Any, assets: dict[str, str]) -> dict[str, Any]:
     operator = use.operator
-    assets = operator.assets()
     return {
         "id": use.id,
         "kind": use.kind,
@@ -331,6 +358,14 @@ def _operator_identity(use: Any) -> dict[str, Any]:
         "on_error": use.on_error,
         **({"assets": assets} if assets else {}),
     }
+
+
+def _assets(use: Any) -> dict[str, str]:
+    try:
+        found: dict[str, str] = use.operator.assets()
+    except FdfError as error:
+        raise type(error)(*(p if p.place else replace(p, place=use.place) for p in error.problems)) from error
+    return found
 
 
 def _installed_version(distribution: str, use: Any) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from fdf.errors import FdfError, PlanError, Problem
+from fdf.errors import FdfError, Problem
 from fdf.fingerprint import digest
 from fdf.mixture.buckets import Bucket, Buckets
 from fdf.mixture.measuring import Leaf
@@ -26,6 +26,8 @@ from fdf.sources.conform import unify
 from fdf.sources.naming import resolve_columns
 
 MIXTURE_FORMAT = "fdf-mixture/1"
+OF_THE_WHOLE = frozenset({"tokenizer", "granularity"})
+"""Keys of the mixture itself, told at their own place."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +72,7 @@ def plan_mixture(use: MixtureUse, *, seed: int, pinned: Mapping[str, Any] | None
     settings = read_settings(given, [_settings_of(d) for d in use.datasets], seed=seed)
     check_feasible(settings)
     opened: list[tuple[DatasetUse, Source, pa.Schema, Mapping[str, Any]]] = []
-    for dataset in use.datasets:
+    for dataset in use.leaves():
         with_pins = (pinned or {}).get("leaves", {}).get(dataset.name)
         try:
             opened.append((dataset, *_opened(dataset, with_pins)))
@@ -83,7 +85,12 @@ def plan_mixture(use: MixtureUse, *, seed: int, pinned: Mapping[str, Any] | None
         types = {f.name: f.type for f in physical}
         named.append((dataset.name, naming.pairs, pa.schema([(new, types[old]) for new, old in naming.pairs])))
         notes += [f"`{dataset.name}`: {note}" for note in naming.notes]
-    schema = unify([(f"`{name}`", columns) for name, _, columns in named])
+    schema = pa.schema([])
+    for number, (dataset, *_) in enumerate(opened, start=1):
+        try:
+            schema = unify([(f"`{name}`", columns) for name, _, columns in named[:number]])
+        except FdfError as error:
+            raise _placed(error, dataset) from error
     leaves = []
     for (dataset, source, _, _), (name, pairs, columns) in zip(opened, named, strict=True):
         try:
@@ -132,17 +139,17 @@ def plan_buckets(use: StageUse, schema: pa.Schema, *, seed: int) -> PlannedMixtu
 
 
 def _settings_of(dataset: DatasetUse) -> dict[str, Any]:
-    given: dict[str, Any] = {"name": dataset.name, "epochs": dataset.epochs}
-    if dataset.weight is not None:
-        given["weight"] = dataset.weight
-    return given | ({"cap": dataset.cap} if dataset.cap is not None else {})
+    given: dict[str, Any] = {"name": dataset.name}
+    for key in ("weight", "cap", "epochs"):
+        if getattr(dataset, key) is not None:
+            given[key] = getattr(dataset, key)
+    return given | ({"datasets": [_settings_of(d) for d in dataset.datasets]} if dataset.datasets else {})
 
 
 def _opened(dataset: DatasetUse, pinned: Mapping[str, Any] | None) -> tuple[Source, pa.Schema, Mapping[str, Any]]:
     """Return a dataset's source with its listing and columns fixed, and what pins them."""
     source = dataset.source
-    if source is None:
-        raise PlanError(f"no installed package reads `{dataset.type}` sources", help="fdf doctor")
+    assert source is not None
     if pinned is not None:
         source = source.pinned(pinned["source"])
         source = source.listed([InputFile(**f) for f in pinned["files"]])
@@ -168,9 +175,10 @@ def _placed(error: FdfError, dataset: DatasetUse) -> FdfError:
             Problem(
                 code=problem.code,
                 message=message,
-                place=problem.place or dataset.place,
+                place=problem.place or (None if problem.about in OF_THE_WHOLE else dataset.place),
                 hint=problem.hint,
                 help=problem.help,
+                about=problem.about,
             )
         )
     return type(error)(*problems)
@@ -189,6 +197,7 @@ def _leaf_identity(leaf: Leaf, physical: pa.Schema) -> dict[str, Any]:
         "options": source.options(),
         "schema": [[f.name, str(f.type)] for f in physical],
         "measure": leaf.measure.describe(),
-        "pins": dict(source.pins()),
+        # Where there are files their versions say it all, and a commit that changes none is the same dataset.
+        "pins": {} if source.indexed else dict(source.pins()),
         "files": digest(files),
     }

@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fdf.errors import Place
 from fdf.operator import KINDS, Operator, Resources
 from fdf.recipe import lookup, parameters
 from fdf.recipe.conditions import check_condition, parse_gate
 from fdf.recipe.document import Document, Steps
-from fdf.recipe.grammar import KNOWN_SOURCES
 from fdf.recipe.lookup import Found
 from fdf.recipe.mixture import check_buckets, check_mixture
 from fdf.recipe.model import (
@@ -55,11 +55,8 @@ class Builder:
             return self._mixture(given, steps)
         source = self._source(given, steps)
         if source is None:
-            if self.document.sound(*steps):
-                kind = given["type"]
-                self.document.add((*steps, "type"), "FDF241", f"no installed package reads `{kind}` sources")
             return None
-        places = {key: place for key in given if (place := self.document.place((*steps, key), of="key")) is not None}
+        places = self._places(given, steps)
         place = self.document.place(steps, of="key")
         return SourceUse(name=given.get("name", "input"), source=source, place=place, places=places)
 
@@ -161,7 +158,7 @@ class Builder:
             distribution=found.distribution,
             distribution_version=found.version,
             resources=resources,
-            batch_size=given.get("batch_size"),
+            batch_size=given.get("batch_size", operator.batch_rows),
             write_fields=None if fields is None else tuple(fields),
             on_error=given.get("on_error", "quarantine") or "null",
             when=when,
@@ -260,15 +257,10 @@ class Builder:
         return replace(default, **asked)
 
     def _source(self, given: dict[str, Any], steps: Steps) -> Any:
-        """Build a source; None for a type that is only in the grammar (its options are checked all the same)."""
+        """Build a source, or None where it cannot be."""
         kind = given["type"]
-        noted = len(self.document.problems)
         found = self.document.attempt((*steps, "type"), lambda: lookup.source(kind))
-        if len(self.document.problems) > noted:
-            return None
         if found is None:
-            found = Found(declared=KNOWN_SOURCES[kind], distribution="", version="")
-            self._made(found, given, steps, f"`{kind}` source", beside=SOURCE_KEYS)
             return None
         return self._made(found, given, steps, f"`{kind}` source", beside=SOURCE_KEYS)
 
@@ -292,40 +284,55 @@ class Builder:
                     self.document.add(at, "FDF113", f"the {what}: {finding.message}", hint=finding.hint)
         return made
 
-    def _mixture(self, given: dict[str, Any], steps: Steps) -> MixtureUse | None:
-        listed = given.get("datasets")
-        datasets = []
-        for number, dataset in enumerate(listed if isinstance(listed, list) else []):
-            below = (*steps, "datasets", number)
-            source = dataset.get("source") if isinstance(dataset, dict) else None
-            if not isinstance(source, dict) or not isinstance(source.get("type"), str):
-                continue
+    def _datasets(self, listed: Any, steps: Steps) -> tuple[DatasetUse, ...]:
+        """Build the datasets of a mixture or of a group, as far as they can be."""
+        built = []
+        for number, given in enumerate(listed if isinstance(listed, list) else []):
+            if isinstance(given, dict):
+                dataset = self._dataset(given, (*steps, number))
+                built += [] if dataset is None else [dataset]
+        return tuple(built)
+
+    def _dataset(self, given: dict[str, Any], steps: Steps) -> DatasetUse | None:
+        if ("source" in given) == ("datasets" in given):
+            if self.document.sound(*steps):
+                self.document.add(steps, "FDF111", "a dataset of a mixture needs `source` or `datasets`, one of them")
+            return None
+        inner = self._datasets(given["datasets"], (*steps, "datasets")) if "datasets" in given else ()
+        source = given.get("source")
+        made = None
+        if isinstance(source, dict) and isinstance(source.get("type"), str):
             if source["type"] == "mixture":
-                self.document.add((*below, "source", "type"), "FDF242", "a mixture inside a mixture",
-                                  hint="list its datasets here, with their weights multiplied")  # fmt: skip
-                continue
-            made = self._source(source, (*below, "source"))
-            if self.document.sound(*below):
-                datasets.append(
-                    DatasetUse(
-                        name=dataset["name"],
-                        type=source["type"],
-                        source=made,
-                        options={k: v for k, v in source.items() if k != "type"},
-                        weight=dataset.get("weight"),
-                        cap=dataset.get("cap"),
-                        epochs=dataset.get("epochs", 1),
-                        place=self.document.place(below),
-                    )
-                )
+                self.document.add((*steps, "source", "type"), "FDF242", "a mixture inside a mixture",
+                                  hint="give the dataset `datasets:` in place of `source:`")  # fmt: skip
+                return None
+            made = self._source(source, (*steps, "source"))
+        if (made is None and not inner) or not self.document.sound(*steps):
+            return None
+        return DatasetUse(
+            name=given["name"],
+            source=made,
+            weight=given.get("weight"),
+            cap=given.get("cap"),
+            epochs=given.get("epochs"),
+            datasets=inner,
+            place=self.document.place(steps),
+        )
+
+    def _places(self, given: dict[str, Any], steps: Steps) -> dict[str, Place]:
+        return {key: place for key in given if (place := self.document.place((*steps, key), of="key")) is not None}
+
+    def _mixture(self, given: dict[str, Any], steps: Steps) -> MixtureUse | None:
+        datasets = self._datasets(given.get("datasets"), (*steps, "datasets"))
         check_mixture(self.document, given, steps)
         if not self.document.sound(*steps):
             return None
         return MixtureUse(
             name=given.get("name", "input"),
-            datasets=tuple(datasets),
+            datasets=datasets,
             settings={k: v for k, v in given.items() if k not in ("type", "name", "datasets")},
             place=self.document.place(steps, of="key"),
+            places=self._places(given, steps),
         )
 
 

@@ -6,8 +6,7 @@ their dataclasses (`fdf.recipe.parameters`) and join the published schema in `fd
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 Schema: TypeAlias = dict[str, Any]
 
@@ -99,10 +98,16 @@ DEFINITIONS: dict[str, Schema] = {
         },
     },
     "dataset": _object(
-        "One dataset of a mixture.",
-        required=("name", "source"),
+        "One dataset of a mixture, or a group of them.",
+        required=("name",),
         name=_name("The dataset's name"),
         source=_ref("source"),
+        datasets={
+            "type": "array",
+            "minItems": 1,
+            "items": _ref("dataset"),
+            "description": "Datasets inside this group, with weights among themselves; in place of `source`.",
+        },
         weight=_WEIGHT,
         cap=_CAP,
         epochs={"type": "number", "exclusiveMinimum": 0, "description": "How often it is read at most (default 1)."},
@@ -229,25 +234,3 @@ GRAMMAR: Schema = {
     ),
     "definitions": DEFINITIONS,
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class HubDataset:
-    """The options of a `huggingface` source."""
-
-    path: str
-    config: str | None = None
-    split: str = "train"
-    revision: str | None = None
-    streaming: bool = False
-    data_files: str | list[str] | dict[str, str | list[str]] | None = None
-    columns: dict[str, str] | None = None
-    schema: dict[str, str] | None = None
-    extra_columns: Literal["drop", "error"] = "drop"
-    identity: Literal["stat", "content"] = "stat"
-    on_bad_file: Literal["fail", "skip"] = "fail"
-    max_row_bytes: int = 64 << 20
-
-
-KNOWN_SOURCES: dict[str, type] = {"huggingface": HubDataset}
-"""Source types of the grammar that a package may add later: their options are checked, whether one is there or not."""

@@ -12,7 +12,6 @@ from fdf import registry
 from fdf.errors import Problem, RecipeError, did_you_mean
 from fdf.functions import load_operator
 from fdf.operator import KINDS, Operator
-from fdf.recipe.grammar import KNOWN_SOURCES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,10 +46,8 @@ def operator(op: str, *, kind: str | None, base_dir: Path) -> Found:
     )
 
 
-def source(kind: str) -> Found | None:
-    """Return the source class of this type, or None for one that the grammar knows and no package here reads."""
-    if kind in KNOWN_SOURCES and not any(e.name == kind for e in registry.entries("fdf.sources")):
-        return None
+def source(kind: str) -> Found:
+    """Return the source class of this type."""
     entry = registry.find("fdf.sources", kind)
     return Found(declared=registry.load_entry(entry), distribution=entry.distribution, version=entry.version)
 

@@ -13,9 +13,20 @@ from fdf.recipe.document import Document, Steps
 
 def check_mixture(document: Document, given: dict[str, Any], steps: Steps) -> None:
     """Check the mixture of an input; findings go to the document."""
-    names = _unique(document, given.get("datasets"), (*steps, "datasets"), "datasets", set())
+    names = _check_group(document, given, steps, set(), temperature="temperature" in given)
     _check_mixing(document, given, steps, names)
-    _check_weights(document, given.get("datasets"), (*steps, "datasets"), temperature="temperature" in given)
+
+
+def _check_group(
+    document: Document, given: dict[str, Any], steps: Steps, seen: set[str], *, temperature: bool
+) -> set[str]:
+    below = (*steps, "datasets")
+    _unique(document, given.get("datasets"), below, "datasets", seen)
+    _check_weights(document, given.get("datasets"), below, temperature=temperature)
+    for number, dataset in _mappings(given.get("datasets")):
+        if "datasets" in dataset:
+            _check_group(document, dataset, (*below, number), seen, temperature=temperature)
+    return seen
 
 
 def check_buckets(document: Document, given: dict[str, Any], steps: Steps) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import operator as compare
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -67,15 +67,14 @@ class SourceUse:
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetUse:
-    """One dataset of a mixture. `source` is None where the grammar knows the type but no package here reads it."""
+    """One dataset of a mixture, or a group of them, which has no source of its own."""
 
     name: str
-    type: str
-    source: Source | None
-    options: dict[str, Any]
+    source: Source | None = None
     weight: float | None = None
     cap: int | None = None
-    epochs: float = 1
+    epochs: float | None = None
+    datasets: tuple[DatasetUse, ...] = ()
     place: Place | None = None
 
 
@@ -87,6 +86,18 @@ class MixtureUse:
     datasets: tuple[DatasetUse, ...]
     settings: dict[str, Any]
     place: Place | None = None
+    places: Mapping[str, Place] = field(default_factory=dict, compare=False)
+    """Where each of its keys stands."""
+
+    def leaves(self) -> Iterator[DatasetUse]:
+        """Yield the datasets that have a source, groups left aside, in their order."""
+        waiting = list(reversed(self.datasets))
+        while waiting:
+            dataset = waiting.pop()
+            if dataset.datasets:
+                waiting += reversed(dataset.datasets)
+            else:
+                yield dataset
 
 
 @dataclass(frozen=True, kw_only=True)

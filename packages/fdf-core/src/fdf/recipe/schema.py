@@ -13,7 +13,7 @@ from typing import Any
 from fdf import registry
 from fdf.errors import FdfError
 from fdf.recipe import parameters
-from fdf.recipe.grammar import GRAMMAR, KNOWN_SOURCES, Schema
+from fdf.recipe.grammar import GRAMMAR, Schema
 
 _TEMPLATE: Schema = {"type": "string", "pattern": r"\{\{.*\}\}", "description": "A template: `{{name}}`."}
 _ANY_TEMPLATE: Schema = {"$ref": "#/definitions/template"}
@@ -26,7 +26,7 @@ def recipe_schema() -> Schema:
     schema = copy.deepcopy(GRAMMAR)
     definitions: dict[str, Schema] = schema["definitions"]
     _add_operators(definitions)
-    _add_types(definitions, "source", {**KNOWN_SOURCES, **_classes("fdf.sources")}, also=["mixture"])
+    _add_types(definitions, "source", _classes("fdf.sources"), also=["mixture"])
     _add_types(definitions, "output", _classes("fdf.sinks"))
     definitions["output"]["required"].append("path")
     published: Schema = _templated(schema)

@@ -96,6 +96,7 @@ _OPERATOR = _object(
     op=_TEXT,
     version=_TEXT,
     params={"type": "object"},
+    assets=_map(_TEXT, "Digests and revisions of what the parameters name (a list, a model), by name."),
     distribution=_said(_TEXT, "The package that it came from, and its version."),
     rows_in=_COUNT,
     rows_out=_COUNT,
@@ -106,6 +107,7 @@ _OPERATOR = _object(
     rows_quarantined=_COUNT,
     errors=_COUNT,
     histograms=_map(_HISTOGRAM, "By written score column."),
+    optional=("assets",),
 )
 _COLUMN = _object(name=_TEXT, type=_said(_TEXT, "An Arrow type."))
 
@@ -132,6 +134,10 @@ _MANIFEST: dict[str, Schema] = {
     "input_schema": _said(
         _or_null(_object(columns=_list(_COLUMN), arrow_ipc=_TEXT)), "The pinned columns of the source's files."
     ),
+    "source": {
+        "description": "What the source was resolved to, such as a commit; null for a later stage.",
+        "type": ["object", "null"],
+    },
     "inputs": _list(_INPUT, "What was read."),
     "seconds": _map(_SECONDS, "Time spent, by operator id."),
     "retries": _COUNT,

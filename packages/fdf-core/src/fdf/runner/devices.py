@@ -1,22 +1,22 @@
-"""Which GPUs this machine offers, found without loading a GPU library."""
+"""Whether the device that was asked for is there."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fdf.errors import MissingDependency, Problem
+from fdf.models.devices import gpu_count
 
-DEVICES = Path("/dev")
+if TYPE_CHECKING:
+    from fdf.plan.model import Plan
 
 
-def gpu_count() -> int:
-    """Return how many GPUs this process may use: the device files, less what `CUDA_VISIBLE_DEVICES` hides."""
-    found = sum(1 for p in DEVICES.glob("nvidia*") if p.name.removeprefix("nvidia").isdigit())
-    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if shown is None:
-        return found
-    return min(found, len([name for name in shown.split(",") if name.strip() not in ("", "-1")]))
+def without_gpu(plan: Plan, *, device: str) -> str | None:
+    """Say which operators that ask for a GPU will run on the CPU of this machine; None where none will."""
+    if device != "auto" or gpu_count():
+        return None
+    ids = [f"`{step.id}`" for stage in plan.stages for step in stage.job.steps if step.use.resources.gpus]
+    return f"this machine offers no GPU, so that {', '.join(ids)} will run on its CPU" if ids else None
 
 
 def check_device(device: str) -> None:

@@ -98,11 +98,12 @@ def _anywhere(root: str) -> str:
 
 
 def pin(plan: Plan) -> None:
-    """Keep the input's columns for as long as the run is unfinished."""
+    """Keep what the input was resolved to, and its columns, for as long as the run is unfinished."""
     first = plan.stages[0]
     value: dict[str, Any] = {"config_hash": plan.recipe.config_hash}
     if first.physical_schema is not None:
         value["physical_schema"] = encode_schema(first.physical_schema)
+        value["source"] = dict(first.job.source.pins()) if first.job.source is not None else {}
     elif first.mixture is not None:
         value["mixture"] = first.mixture.pins
     else:

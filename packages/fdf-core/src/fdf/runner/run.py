@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from fdf.errors import Cancelled, FdfError, OtherWriter, StageFailed
+from fdf.errors import Cancelled, FdfError, OtherWriter, PlanError, StageFailed
 from fdf.hooks import installed
 from fdf.plan.compile import compile_plan, fdf_home
 from fdf.plan.job import OUTPUT_LAYOUT
@@ -51,6 +51,7 @@ def run(
     limit: int | None = None,
     until: str | None = None,
     device: str = "auto",
+    ray_address: str | None = None,
     sets: Sequence[str] = (),
     on_event: Emit | None = None,
     cancel: CancelToken | None = None,
@@ -62,7 +63,7 @@ def run(
     """
     loaded = load_run(recipe, sets=sets, run_id=run_id, limit=limit, fresh=fresh)
     plan = compile_plan(loaded, limit=limit, until=until)
-    chosen = open_runner(runner, workers=workers, device=device)
+    chosen = open_runner(runner, workers=workers, device=device, ray_address=ray_address)
     return run_plan(plan, chosen, on_event=on_event, cancel=cancel or CancelToken())
 
 
@@ -99,13 +100,26 @@ def load_run(
     return loaded if name == loaded.run_id else load_recipe(recipe, sets=sets, run_id=name)
 
 
-def open_runner(runner: str | Runner | None, *, workers: int | None = None, device: str = "auto") -> Runner:
-    """Return a runner by name; by default `local` where it is installed, else `serial`. Raises MissingDependency."""
+def open_runner(
+    runner: str | Runner | None, *, workers: int | None = None, device: str = "auto", ray_address: str | None = None
+) -> Runner:
+    """Return a runner by name; by default `local` where it is installed, else `serial`. Raises MissingDependency.
+
+    A Ray cluster's address asks for the runner `ray`; with another one it is an error (PlanError).
+    """
+    if ray_address is not None and runner not in (None, "ray"):
+        name = runner if isinstance(runner, str) else runner.name
+        raise PlanError(
+            f"the address of a Ray cluster was given, but the runner `{name}` uses none",
+            help="leave `--ray-address` out, or run with `--runner ray`",
+        )
     if runner is not None and not isinstance(runner, str):
         return runner
     if runner is None:
         runner = "local" if any(e.name == "local" for e in entries("fdf.runners")) else "serial"
-    made: Runner = load_plugin("fdf.runners", runner)(workers=workers, device=device)
+        runner = runner if ray_address is None else "ray"
+    address = {} if ray_address is None else {"address": ray_address}
+    made: Runner = load_plugin("fdf.runners", runner)(workers=workers, device=device, **address)
     return made
 
 
@@ -117,6 +131,8 @@ def run_plan(
     for stage in plan.stages:
         with given_up(f"stage `{stage.name}`"), told_as_failure(f"stage `{stage.name}`", root=stage.root):
             check_writable(stage, run_id=plan.recipe.run_id)
+    for step in (step for stage in plan.stages for step in stage.job.steps):
+        step.use.operator.fetch()
     floor = _last_generation(plan)
     record = begin(plan, runner=runner.name)
     record.generation = max(record.generation, floor)

@@ -159,6 +159,10 @@ class Source(ABC):
         few others as can be told without reading. Its readers pass over the others."""
         return piece
 
+    def landmark(self, piece: Slice, position: int) -> int:
+        """Return the position of the first record that must be read to reach another: where `within` begins."""
+        return -1
+
     def record_bytes(self, piece: Slice) -> float:
         """Return about how many bytes a record of the slice takes in memory, as far as that can be told without
         reading it; 0 where it cannot."""

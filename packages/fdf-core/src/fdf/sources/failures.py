@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from fdf.errors import BadFile, FdfError, MissingDependency, TransientError
 from fdf.sources.base import InputFile
-from fdf.storage.failures import CREDENTIALS_HELP, refusal
+from fdf.storage.failures import CREDENTIALS_HELP, HUB_HELP, refusal
 from fdf.storage.retry import is_transient
-from fdf.storage.uri import local_path, redacted
+from fdf.storage.uri import local_path, protocol_of, redacted
 
 _UNREADABLE = (pa.ArrowException, OSError, EOFError, ValueError, zlib.error, tarfile.TarError)
 
@@ -22,7 +22,8 @@ def refused(uri: str, why: str) -> MissingDependency:
     """Return the error for an input that may not be read."""
     if local_path(uri) is not None:
         return MissingDependency(f"{uri} may not be read", help="check the permissions of the file and its folders")
-    return MissingDependency(f"{redacted(uri)} may not be read: {why}", help=CREDENTIALS_HELP.format(what="read"))
+    step = HUB_HELP if protocol_of(uri) == "hf" else CREDENTIALS_HELP.format(what="read")
+    return MissingDependency(f"{redacted(uri)} may not be read: {why}", help=step)
 
 
 @contextmanager

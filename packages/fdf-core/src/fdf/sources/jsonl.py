@@ -77,6 +77,10 @@ class JsonlSource(FileSource):
         start = first if compression_of(piece.file) is None else piece.start
         return dataclasses.replace(piece, start=start, stop=last + 1)
 
+    def landmark(self, piece: Slice, position: int) -> int:
+        """Return the line itself in a plain file."""
+        return position if compression_of(piece.file) is None else -1
+
     def _parsed(self, block: LineBlock, schema: pa.Schema, extra: tuple[str, ...]) -> Iterator[SourceBatch]:
         parser = _Parser(block, schema, infer_extra=self.extra_columns == "error")
         # What cannot be parsed is known when the whole block is, and has to come in its place.

@@ -21,7 +21,9 @@ from fdf.storage.uri import filesystem, local_path, protocol_of, redacted
 
 _MAGIC = re.compile(r"[*?\[]")
 _BLOCK = 8 << 20
-_CHANGES_WITH_CONTENT = ("ETag", "etag", "md5Hash", "crc32c", "sha256", "LastModified", "mtime", "updated", "created")
+_CHANGES_WITH_CONTENT = (
+    "ETag", "etag", "md5Hash", "crc32c", "sha256", "blob_id", "LastModified", "mtime", "updated", "created"
+)  # fmt: skip
 
 
 def list_files(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -96,9 +96,19 @@ class ParquetSource(FileSource):
         """Return exactly these rows: a slice's unit is the row."""
         return dataclasses.replace(piece, start=first, stop=last + 1)
 
+    def landmark(self, piece: Slice, position: int) -> int:
+        """Return the first row of the row group."""
+        first = row = 0
+        metadata = _known_footer(piece.file)
+        for i in range(metadata.num_row_groups):
+            if row > position:
+                break
+            first, row = row, row + metadata.row_group(i).num_rows
+        return first
+
     def record_bytes(self, piece: Slice) -> float:
         """Return the mean by the footer's uncompressed sizes."""
-        metadata = retrying(partial(_footer, piece.file), what=piece.file.uri)
+        metadata = _known_footer(piece.file)
         held = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
         return held / metadata.num_rows if metadata.num_rows else 0.0
 
@@ -121,6 +131,11 @@ class ParquetSource(FileSource):
             rows = int(parquet.metadata.num_rows)
         stop = rows if piece.stop is None else min(piece.stop, rows)
         return max(0, min(stop - piece.start, at_most))
+
+
+@lru_cache(maxsize=256)
+def _known_footer(file: InputFile) -> Any:
+    return retrying(partial(_footer, file), what=file.uri)
 
 
 def _footer(file: InputFile) -> Any:

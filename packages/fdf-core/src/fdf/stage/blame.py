@@ -69,6 +69,10 @@ class Ledger:
         """Return how to run this split now."""
         return self._cases[split].attempt if split in self._cases else Attempt()
 
+    def begin_at(self, split: str, attempt: Attempt) -> None:
+        """Go on from an attempt that another ledger has come to: of a runner on several machines, one on each."""
+        self._cases.setdefault(split, _Case()).attempt = attempt
+
     def done(self, split: str) -> None:
         """Forget a split that was committed."""
         self._cases.pop(split, None)

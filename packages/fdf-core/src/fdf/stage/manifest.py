@@ -145,6 +145,7 @@ def build(
         **deterministic,
         "gates_failed": gates_failed,
         "input_schema": encode_schema(stage.physical_schema) if stage.physical_schema is not None else None,
+        "source": dict(job.source.pins()) if job.source is not None else None,
         "inputs": [i for r in receipts for i in r.inputs],
         "seconds": seconds,
         "retries": retries,
@@ -167,7 +168,7 @@ def identity(manifest: Mapping[str, Any]) -> str:
 
 
 def _without_events(mixture: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    return None if mixture is None else {k: v for k, v in mixture.items() if k != "events"}
+    return None if mixture is None else {k: v for k, v in mixture.items() if k not in ("events", "track")}
 
 
 def _operator(step: Any, tally: Tally) -> dict[str, Any]:
@@ -178,6 +179,7 @@ def _operator(step: Any, tally: Tally) -> dict[str, Any]:
         "op": use.op,
         "version": use.operator.version,
         "params": redact(use.operator.params()),
+        **({"assets": dict(step.assets)} if step.assets else {}),
         "distribution": f"{use.distribution} {use.distribution_version}".strip(),
         "rows_in": tally.rows_in,
         "rows_out": tally.rows_out,
@@ -194,6 +196,7 @@ def _operator(step: Any, tally: Tally) -> dict[str, Any]:
 def environment(stage: StagePlan) -> dict[str, Any]:
     """Return what the results were made with."""
     names = {"fdf-core", "pyarrow", "polars", "numpy", *(s.use.distribution for s in stage.job.steps)}
+    names.update(name for s in stage.job.steps for name in getattr(s.use.operator, "libraries", ()))
     distributions = {}
     for name in sorted(n for n in names if n):
         try:

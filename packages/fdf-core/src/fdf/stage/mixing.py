@@ -15,7 +15,7 @@ import numpy as np
 
 from fdf.errors import StageFailed
 from fdf.fingerprint import sha256_hex
-from fdf.mixture.documents import Chunk, Documents
+from fdf.mixture.documents import Chunk, Documents, first_position
 from fdf.mixture.measuring import Measurable
 from fdf.mixture.ranges import MOST_BYTES, MOST_ROWS, Cut, Ranges
 from fdf.mixture.scheduler import Mix, Scheduler
@@ -26,7 +26,7 @@ from fdf.plan.task import Part, Range, SplitKey, StageRef, Task
 from fdf.stage.receipt import Receipt
 from fdf.stage.shard_file import FileEntry
 from fdf.stage.shards import BucketLeaf, Shards, thresholds
-from fdf.stage.tasks import resources_of
+from fdf.stage.tasks import needed_resources
 
 POSITION_DIGITS = 12
 _GOES_ON = frozenset({"renormalize", "fallback", "repeat"})
@@ -41,20 +41,22 @@ class MixtureRun:
     scheduler: Scheduler | None = None
     leaves: Sequence[Measurable] = ()
     _planned: dict[str, list[int]] = field(default_factory=dict)
+    _ranges: Ranges | None = None
 
     def __post_init__(self) -> None:
         self.leaves = self.leaves or self.plan.leaves
 
     def tasks(self, job: StageJob) -> Iterator[Task]:
         """Yield the ranges of the schedule as tasks, in its order."""
-        ref, resources = StageRef.of(job), resources_of(job)
+        ref, resources = StageRef.of(job), needed_resources(job)
         with Documents(self.leaves, seed=self.plan.settings.seed) as documents:
-            self.scheduler = Scheduler(self._law(), documents)
-            ranges = Ranges(self.scheduler, documents, limit=self.limit)
-            for cut in ranges:
+            mix = self._law()
+            self.scheduler = Scheduler(mix, documents, first_position(mix, self.leaves))
+            self._ranges = Ranges(self.scheduler, documents, limit=self.limit)
+            for cut in self._ranges:
                 self._count(cut)
                 yield as_task(cut, job.source_name, ref, resources)
-            yield from self._left_out(documents, ranges.drawn, job.source_name, ref, resources)
+            yield from self._left_out(documents, self._ranges.drawn, job.source_name, ref, resources)
 
     def _left_out(
         self, documents: Documents, start: int, source: str, ref: StageRef, resources: Resources
@@ -99,6 +101,7 @@ class MixtureRun:
             "max_abs_deviation": str(worst),
             "bound": bound,
             "events": [e.to_json() for e in self.scheduler.events],
+            "track": self._ranges.track.to_json() if self._ranges else [],
             **self._more(receipts, final),
         }
         if bound and worst >= bound:

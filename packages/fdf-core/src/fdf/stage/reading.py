@@ -29,6 +29,7 @@ from fdf.stage.mixed import (
     shard_part,
     source_part,
 )
+from fdf.stage.readers import Readers
 from fdf.stage.rows import Rows
 from fdf.stage.segment import Dropped, Parcel, Quarantined
 from fdf.storage import open_store
@@ -63,13 +64,16 @@ class OpenTask:
     """What came of each leaf, for a range of a mixture's schedule."""
 
 
-def open_task(task: Task, job: StageJob) -> OpenTask:
-    """Return the task's rows as parcels of at most 16 MiB, without reading ahead of what is drawn."""
+def open_task(task: Task, job: StageJob, *, readers: Readers | None = None) -> OpenTask:
+    """Return the task's rows as parcels of at most 16 MiB, without reading ahead of what is drawn.
+
+    `readers` are what a worker left open at its last range of a mixture.
+    """
     opened = OpenTask(parcels=iter(()))
     reach("task-opened")
     if task.mixed is not None:
         opened.mixed = Account()
-        chunks = _mixed_chunks(task.mixed, job, opened, opened.mixed)
+        chunks = _mixed_chunks(task.mixed, job, opened, opened.mixed, readers or Readers())
     elif job.source is not None:
         chunks = _source_chunks(task, job, opened)
     else:
@@ -142,9 +146,11 @@ def _renamed(batch: SourceBatch, job: StageJob) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=job.input_schema)
 
 
-def _mixed_chunks(mixed: Range, job: StageJob, opened: OpenTask, account: Account) -> Iterator[_Chunk]:
+def _mixed_chunks(
+    mixed: Range, job: StageJob, opened: OpenTask, account: Account, readers: Readers
+) -> Iterator[_Chunk]:
     """Yield the rows of a range in the schedule's order, and then the rejects of each part."""
-    parts = [_part(part, job, opened, account, left_out=not mixed.order) for part in mixed.parts]
+    parts = [_part(part, job, opened, account, readers, left_out=not mixed.order) for part in mixed.parts]
     yield _Chunk(in_schedule(mixed, [found for found, _ in parts]), (), InputCount(uri="", version="", bytes=0))
     for part, (found, count) in zip(mixed.parts, parts, strict=True):
         if found.rejects:
@@ -154,7 +160,7 @@ def _mixed_chunks(mixed: Range, job: StageJob, opened: OpenTask, account: Accoun
 
 
 def _part(
-    part: Part, job: StageJob, opened: OpenTask, account: Account, *, left_out: bool
+    part: Part, job: StageJob, opened: OpenTask, account: Account, readers: Readers, *, left_out: bool
 ) -> tuple[PartRows, InputCount]:
     leaf = job.leaves[part.leaf]
     count = _counted(part.piece, opened)
@@ -163,9 +169,9 @@ def _part(
     if leaf.source is None:
         found = shard_part(part, leaf, _shard_rows_within(part, job, first, last), account, left_out=left_out)
     else:
-        piece = leaf.source.within(part.piece, first, last)
         physical = pa.schema([(old, job.input_schema.field(new).type) for new, old in leaf.renames])
-        batches = _unless_bad(leaf.source.read(piece, schema=physical), leaf.source, count)
+        found_batches = readers.read(part.leaf, leaf.source, part.piece, first=first, last=last, schema=physical)
+        batches = _unless_bad(found_batches, leaf.source, count)
         noted = _noted(batches, leaf, leaf.source, count)
         found = source_part(part, leaf, job, noted, account)
     count.rows = found.rows.count

@@ -61,7 +61,7 @@ class DropWriter:
             self._file.write(marks)
             return
         if self._job.drops == "full":
-            own = concat_batches([own_columns(d.rows, self._job.rejected_schema) for d in dropped])
+            own = concat_batches([own_columns(d.whole(), self._job.rejected_schema) for d in dropped])
             self._file.write(_beside(marks, own.take(pa.array(order)), self._schema))
             return
         # Which rows are in the sample is known at the end of the split only; until then the narrow part is held.
@@ -157,7 +157,7 @@ class _Sample:
             if len(mine) > SAMPLE_SIZE:
                 mine = mine[np.argsort(hashes[mine], kind="stable")[:SAMPLE_SIZE]]
             if len(mine):
-                rows = own_columns(dropped.rows.take(mine), schema)
+                rows = own_columns(dropped.whole(mine), schema)
                 best.add(hashes[mine], numbers[mine], rows)
 
     def chosen(self, schema: pa.Schema) -> tuple[Integers, pa.RecordBatch]:

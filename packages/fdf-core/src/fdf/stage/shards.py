@@ -156,6 +156,10 @@ class BucketLeaf:
         """Return what a row takes in memory, by the shard's footer."""
         return self.shards.sorted(piece).bytes_each
 
+    def records(self) -> int:
+        """Return how many rows it has."""
+        return sum(len(part) for piece in self.pieces() for part in self.measured(piece))
+
     def total(self) -> int:
         """Return what all rows weigh."""
         return sum(int(part.sizes.sum()) for piece in self.pieces() for part in self.measured(piece))

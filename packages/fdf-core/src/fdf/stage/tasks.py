@@ -35,7 +35,7 @@ def stage_tasks(
 ) -> Iterator[Task]:
     """Yield the tasks of a stage in input order; a source is listed as tasks are drawn."""
     ref = StageRef.of(job)
-    resources = resources_of(job)
+    resources = needed_resources(job)
     if upstream is None:
         assert job.source is not None
         pieces = _source_pieces(job.source, job.source_name)
@@ -147,8 +147,8 @@ def _limited(
         left -= here
 
 
-def resources_of(job: StageJob) -> Resources:
-    """Return what a task of the stage asks for: the most that any of its operators does."""
+def needed_resources(job: StageJob) -> Resources:
+    """Return what a worker of a stage needs: of each resource the most that one of its operators asks for."""
     asked = [s.use.resources for s in job.steps]
     return Resources(
         cpus=max((r.cpus for r in asked), default=1),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import socket
 import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
 
 from fdf.errors import FdfError, MissingDependency, StageFailed, TransientError
+from fdf.models.devices import gpu_count
 from fdf.operator import Context, cache_dir
 from fdf.plan.job import StageJob, Step
 from fdf.plan.task import StageRef, Task
@@ -16,6 +18,7 @@ from fdf.stage.attempts import FIRST_PAUSE, TRANSIENT_TRIES, Caller
 from fdf.stage.blame import Attempt, Crumb
 from fdf.stage.committing import commit_task
 from fdf.stage.events import CancelToken, Emit, Event, EventKind
+from fdf.stage.readers import Readers
 from fdf.stage.reading import open_task
 from fdf.stage.receipt import Receipt
 from fdf.stage.segment import Parcel, run_segment
@@ -32,11 +35,12 @@ class Worker:
     """Runs tasks one after the other in this process."""
 
     def __init__(self, *, device: str = "auto") -> None:
-        self._device = "cpu" if device == "auto" else device
+        self._device = device
         self._digest: str | None = None
         self._job: StageJob | None = None
         self._store: Store | None = None
         self._ready: list[str] = []
+        self._readers = Readers()
 
     def __enter__(self) -> Self:
         return self
@@ -66,7 +70,9 @@ class Worker:
         for remaining in reversed(range(TRANSIENT_TRIES)):
             try:
                 with told_as_failure(f"split {task.name} of stage `{job.stage}`", root=job.root):
-                    receipt = run_split(task, job, store, emit=emit, cancel=cancel, attempt=attempt, at=at)
+                    receipt = run_split(
+                        task, job, store, emit=emit, cancel=cancel, attempt=attempt, at=at, readers=self._readers
+                    )
                 break
             except TransientError as error:
                 if not remaining or gave_up(error):
@@ -82,6 +88,7 @@ class Worker:
 
     def close(self) -> None:
         """Tear the operators down."""
+        self._readers.close()
         job, self._job, self._digest, self._store = self._job, None, None, None
         if job is None:
             return
@@ -96,7 +103,7 @@ class Worker:
     def _prepare(self, ref: StageRef) -> tuple[StageJob, Store]:
         if self._digest != ref.digest or self._job is None or self._store is None:
             self.close()
-            self._job = ref.load()
+            self._job = _loaded(ref)
             self._digest = ref.digest
             self._store = open_store(self._job.root)
             for step in self._job.steps:
@@ -108,7 +115,7 @@ class Worker:
             operator_id=step.id,
             seed=seed,
             cache_dir=cache_dir(),
-            device=self._device,
+            device=self._device_of(step),
             logger=_LOG.getChild(step.id),
         )
         # Also torn down where setup stops half-way.
@@ -129,6 +136,22 @@ class Worker:
                 help=f"fdf ops show {step.use.op}",
             ) from error
 
+    def _device_of(self, step: Step) -> str:
+        """Return what is asked for; of itself, a GPU for an operator that wants one, where there is one."""
+        if self._device != "auto":
+            return self._device
+        return "cuda" if step.use.resources.gpus and gpu_count() else "cpu"
+
+
+def _loaded(ref: StageRef) -> StageJob:
+    try:
+        return ref.load()
+    except ModuleNotFoundError as error:
+        raise MissingDependency(
+            f"stage `{ref.name}` needs the module `{error.name}`, which is not installed on {socket.gethostname()}",
+            help="every machine that works on a run needs the packages of its driver",
+        ) from error
+
 
 def run_split(
     task: Task,
@@ -139,9 +162,10 @@ def run_split(
     cancel: CancelToken,
     attempt: Attempt = Attempt(),  # noqa: B008 (frozen)
     at: Callable[[Crumb], None] | None = None,
+    readers: Readers | None = None,
 ) -> Receipt:
     """Compose `open_task`, `run_segment` and `commit_task` for a task whose segments share one placement."""
-    opened = open_task(task, job)
+    opened = open_task(task, job, readers=readers)
     watched = _watched(opened.parcels, task, job, emit, cancel)
     parcels = run_segment(job.steps, watched, caller=Caller(attempt, at))
     return commit_task(task, job, parcels, store, opened=opened, attempts=attempt.number)

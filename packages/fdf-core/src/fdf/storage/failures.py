@@ -17,6 +17,7 @@ from fdf.storage.uri import redacted
 CREDENTIALS_HELP = (
     "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, for an account that may {what} there"
 )
+HUB_HELP = "set HF_TOKEN to a token of an account that may read it, or check the name of the repository"
 _NO_CREDENTIALS = frozenset({"NoCredentialsError", "PartialCredentialsError"})
 _REFUSED = frozenset({"ExpiredToken", "InvalidToken", "TokenRefreshRequired"})
 
@@ -37,6 +38,8 @@ def refusal(error: BaseException) -> str | None:
     """Return in words why a store lets nobody in with these credentials, or None where that is not the trouble."""
     if any(type(e).__name__ in _NO_CREDENTIALS for e in causes(error)):
         return "no credentials were found"
+    if any(type(e).__name__ == "GatedRepoError" for e in causes(error)):
+        return "it is gated: its owner lets only those read it who asked on its page"
     code = http_code(error)
     if isinstance(error, PermissionError) or http_status(error) in (401, 403) or code in _REFUSED:
         return f"the store refused ({code or 'denied'})"

@@ -48,12 +48,18 @@ _NAMES = {
     "FSTimeoutError",
     "HTTPClientError",
     "IncompleteRead",
+    "NetworkError",
     "ProxyConnectionError",
     "ReadTimeoutError",
+    "RemoteProtocolError",
     "ResponseParserError",
     "ServerDisconnectedError",
     "ServerTimeoutError",
+    "TimeoutException",
 }
+
+_SWITCHED_OFF = {"OfflineModeIsEnabled"}
+"""A client that was told not to ask calls it an error of the connection, and waiting does not help."""
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
@@ -73,9 +79,10 @@ def http_status(error: BaseException) -> int | None:
         if isinstance(response, dict):
             status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
             return int(status) if status is not None else None
-        status = getattr(step, "status", None) or getattr(step, "status_code", None)
-        if isinstance(status, int):
-            return status
+        for holder in (step, response):
+            status = getattr(holder, "status", None) or getattr(holder, "status_code", None)
+            if isinstance(status, int):
+                return status
     return None
 
 
@@ -90,6 +97,8 @@ def http_code(error: BaseException) -> str:
 
 def is_transient(error: BaseException) -> bool:
     """Say whether trying again may help."""
+    if any(type(step).__name__ in _SWITCHED_OFF for step in causes(error)):
+        return False
     status = http_status(error)
     if status is not None:
         return status in (408, 425, 429) or (status >= 500 and status != 501) or http_code(error) in _CODES

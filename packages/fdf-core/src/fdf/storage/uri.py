@@ -18,7 +18,13 @@ _PROTOCOL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://")
 _SECRET = re.compile(
     r"(secret|password|passwd|token|signature|credential|access_?key|api_?key|^key$|^sig$)", re.IGNORECASE
 )
-_INSTALL = {"s3": 's3fs (pip install "fdf-core[s3]")', "s3a": 's3fs (pip install "fdf-core[s3]")'}
+_IDENTITY = {"s3": "AWS_", "s3a": "AWS_", "hf": "HF_"}
+"""How the variables begin that say where a store is and who asks."""
+_INSTALL = {
+    "s3": 's3fs (pip install "fdf-core[s3]")',
+    "s3a": 's3fs (pip install "fdf-core[s3]")',
+    "hf": 'huggingface_hub (pip install "fdf-core[huggingface]")',
+}
 
 
 def protocol_of(uri: str) -> str:
@@ -73,12 +79,17 @@ def redacted(text: str) -> str:
 def _instance(protocol: str, authority: str) -> Any:
     # One instance per process, because event loops and connection pools do not survive a fork, and per endpoint and
     # identity, because a notebook may change these.
-    given = tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))
-    return _made(protocol, authority, (os.getpid(), given if protocol in ("s3", "s3a") else ()))
+    prefix = _IDENTITY.get(protocol)
+    given = tuple(sorted(item for item in os.environ.items() if prefix and item[0].startswith(prefix)))
+    return _made(protocol, "" if protocol == "hf" else authority, (os.getpid(), given))
 
 
 @cache
 def _made(protocol: str, authority: str, _situation: object) -> Any:
+    if protocol == "hf":
+        from fdf.storage.hub import HubFileSystem
+
+        return HubFileSystem(skip_instance_cache=True)
     # Listings are never cached: other writers change the same folders.
     options: dict[str, Any] = {"use_listings_cache": False}
     s3 = protocol in ("s3", "s3a")

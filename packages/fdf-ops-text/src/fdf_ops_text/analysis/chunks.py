@@ -27,7 +27,7 @@ from fdf_ops_text.analysis.words import Words
 from fdf_ops_text.characters import table
 from fdf_ops_text.kernels.english import JOINED, cut_new
 from fdf_ops_text.kernels.hashing import hash_of
-from fdf_ops_text.kernels.words import SINGLE, cut_chunks, look_up_chunks, refill
+from fdf_ops_text.kernels.words import SINGLE, cut_chunks, describe_pieces, look_up_chunks, marked_chunks, refill
 
 BLOCK = 1 << 16
 """Chunks that are looked up in one go; the table has room for as many new entries."""
@@ -56,7 +56,11 @@ class ChunkTable:
         self._values: Any
         self._first: Any
         self._count: Any
+        # Per word of an entry: bytes, characters, flags, hash.
         self._pieces: Any
+        self._chars: Any
+        self._flags: Any
+        self._hashes: Any
         # Per entry: whether words may have been joined in it. The last two stand for SINGLE and LAST_OFF.
         self._is_joined: Any
         self._empty()
@@ -71,7 +75,7 @@ class ChunkTable:
             block = slice(start, start + BLOCK)
             of_block = (chunks.at_byte[block], chunks.n_bytes[block], chunks.flags[block], chunks.hashes[block])
             entries[block] = self._find(data, *of_block)
-        joined = np.flatnonzero(self._is_joined[entries])
+        joined = marked_chunks(entries, self._is_joined)
         # All are found before any is cut anew: only of the table's own entries is known whether words were joined.
         open_ = {
             index
@@ -86,8 +90,9 @@ class ChunkTable:
                 for index in sorted(open_):
                     entries[index] = self._entry_among_neighbours(chunks, index, int(entries[index]))
         held = (chunks.at_byte, chunks.n_bytes, chunks.n_chars, chunks.flags, chunks.hashes)
-        cuts = (self._first, self._count, self._pieces)
-        arrays = cut_chunks(data, chunks.first, chunks.last, *held, entries, *cuts, table())
+        cuts = (self._first, self._count)
+        pieces = (self._pieces, self._chars, self._flags, self._hashes)
+        arrays = cut_chunks(data, chunks.first, chunks.last, *held, entries, cuts, pieces, table())
         names = ("first", "last", "at_byte", "n_bytes", "n_chars", "flags", "hashes")
         return replace(chunks, **dict(zip(names, arrays, strict=True)))
 
@@ -104,7 +109,7 @@ class ChunkTable:
 
     def _learn(self, data: Bytes, at_byte: Integers, n_bytes: Integers) -> None:
         """Find out how these chunks are cut; they become the next entries."""
-        known, new = self.entries, len(at_byte)
+        known, new, begin = self.entries, len(at_byte), self._n_pieces
         self._first = _with_room(self._first, known + new)
         self._count = _with_room(self._count, known + new)
         self._pieces = _with_room(self._pieces, self._n_pieces + int(n_bytes.sum()))
@@ -119,7 +124,8 @@ class ChunkTable:
             self._n_pieces = int(end)
         # What the kernel left to spaCy before it looked among the words may be joined as well.
         self._is_joined[known : known + new] = joined | (counts < 0)
-        open_ = np.flatnonzero(counts < 0)
+        decided_here = counts >= 0
+        open_ = np.flatnonzero(~decided_here)
         if len(open_):
             chunks = [bytes(data[at : at + size]) for at, size in zip(at_byte[open_], n_bytes[open_], strict=True)]
             sizes, counts[open_] = _asked(self._nlp, chunks)
@@ -129,6 +135,17 @@ class ChunkTable:
             self._n_pieces += len(sizes)
         self._count[known : known + new] = counts
         self.entries += new
+        # The kernel's words stand before spaCy's.
+        order = np.concatenate([np.flatnonzero(decided_here), open_])
+        self._describe(data, at_byte[order], counts[order], begin)
+
+    def _describe(self, data: Bytes, at_byte: Integers, counts: Integers, begin: int) -> None:
+        """Note what the words from number `begin` on are, which are those of these chunks, one after the other."""
+        room, end = len(self._pieces), self._n_pieces
+        self._chars, self._flags = _with_room(self._chars, room), _with_room(self._flags, room)
+        self._hashes = _with_room(self._hashes, room)
+        told = describe_pieces(data, at_byte, counts, self._pieces[begin:end], table())
+        self._chars[begin:end], self._flags[begin:end], self._hashes[begin:end] = told
 
     def _starts(self, chunks: Words, entries: Integers, index: int) -> list[bytes]:
         """Return what the first word of a chunk may be before words are joined."""
@@ -157,8 +174,11 @@ class ChunkTable:
         self._pieces = _with_room(self._pieces, self._n_pieces + len(sizes))
         self._pieces[self._n_pieces : self._n_pieces + len(sizes)] = sizes
         self._first[self.entries], self._count[self.entries] = self._n_pieces, len(sizes)
+        begin = self._n_pieces
         self._n_pieces += len(sizes)
         self.entries += 1
+        here = chunks.at_byte[index : index + 1]
+        self._describe(chunks.texts.data, here, np.array([len(sizes)], np.int32), begin)
         return self.entries - 1
 
     def _empty(self) -> None:
@@ -169,6 +189,9 @@ class ChunkTable:
         self._first = np.empty(SMALLEST, np.int64)
         self._count = np.empty(SMALLEST, np.int32)
         self._pieces = np.empty(SMALLEST, np.int32)
+        self._chars = np.empty(SMALLEST, np.int32)
+        self._flags = np.empty(SMALLEST, np.uint8)
+        self._hashes = np.empty(SMALLEST, np.uint64)
         self._is_joined = np.zeros(SMALLEST, np.bool_)
         exceptions = [rule.encode() for rule in single_chunks(self._nlp)]
         sizes = np.array([len(rule) for rule in exceptions], np.int32)

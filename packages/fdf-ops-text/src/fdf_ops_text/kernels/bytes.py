@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
@@ -12,9 +11,6 @@ from numba.extending import intrinsic
 from fdf_ops_text.kernels.compiling import inline
 
 WIDTH = 8
-_NONE = np.uint64(0)
-_ONES = np.uint64(0x0101010101010101)
-_TOP_BITS = np.uint64(0x8080808080808080)
 
 
 def _place(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -43,38 +39,6 @@ def put_eight_bytes(_typing: Any, array: Any, at: Any, value: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(array, at, value), generate
-
-
-@inline
-def every(byte):
-    """Return eight times this byte."""
-    return np.uint64(byte) * _ONES
-
-
-@inline
-def equal_bytes(eight, other):
-    """Return a number that is not 0 if two times eight bytes have an equal byte in one place.
-
-    Its top bits name the places, and perhaps further places above one of them.
-    """
-    differing = eight ^ other
-    return (differing - _ONES) & ~differing & _TOP_BITS
-
-
-@inline
-def has_byte(data, start, end, byte):
-    """Say whether a byte stands anywhere between these places."""
-    sought = every(byte)
-    at = start
-    while at + WIDTH <= end:
-        if equal_bytes(eight_bytes(data, np.uint64(at)), sought) != _NONE:
-            return True
-        at += WIDTH
-    while at < end:
-        if data[np.uint64(at)] == byte:
-            return True
-        at += 1
-    return False
 
 
 @inline

@@ -5,9 +5,21 @@ from __future__ import annotations
 import numpy as np
 
 from fdf_ops_text.characters import DECIMAL, LINE_BREAK, SPACE
-from fdf_ops_text.kernels.bytes import WIDTH, copied, eight_bytes, equal_bytes, has_byte
+from fdf_ops_text.kernels.blocks import (
+    BLOCK,
+    NO_BITS,
+    copied,
+    either_case_here,
+    equal_here,
+    first_bit,
+    has_byte,
+    lowest_bits,
+    placed,
+    with_a_block,
+    within_here,
+)
 from fdf_ops_text.kernels.characters import class_of, decode
-from fdf_ops_text.kernels.compiling import kernel, subroutine
+from fdf_ops_text.kernels.compiling import inline, kernel, subroutine
 from fdf_ops_text.kernels.lines import (
     BLANK,
     LINE_FEED,
@@ -24,10 +36,6 @@ from fdf_ops_text.kernels.words import ALL_PUNCTUATION, ENDS_SENTENCE
 LOREM_IPSUM, CURLY_BRACKET = 1, 2
 LO, JA, TE, PR, CO, US, U_FIRST = 0x6C6F, 0x6A61, 0x7465, 0x7072, 0x636F, 0x7573, 0x7500
 """How the phrases begin that are looked for, as two bytes."""
-_NOWHERE = np.uint64(0)
-_CASE = np.uint64(0x2020202020202020)
-# "Javascript", "cookie", "lorem ipsum", "terms of use", "privacy policy": a letter or pair in each that is rare.
-_J, _O, _P, _S, _R, _M, _V, _A = (np.uint64(ord(letter) * 0x0101010101010101) for letter in "jopsrmva")
 OPEN, CLOSE, CURLY, KELVIN = 0x5B, 0x5D, 0x7B, 0x212A
 
 
@@ -92,24 +100,29 @@ def _citation(data, at, end, classes, edit, needed):
     return 0
 
 
+@inline
+def _three_letters(data, at, first, second, third):
+    """Return at which of 64 places these three letters stand, in any case."""
+    found = either_case_here(data, np.uint64(at), first) & either_case_here(data, np.uint64(at + 1), second)
+    return found & either_case_here(data, np.uint64(at + 2), third)
+
+
 @subroutine
 def may_say(data, start, end):
-    """Say whether a line has a pair of letters, in any case, of which every phrase that is looked for has one.
+    """Say whether a line has three letters, in any case, of which every phrase that is looked for has one.
 
-    Eight places at a time; what lies up to nine bytes behind the line is read, too, and must be there.
+    None of them is a letter for which a character beyond ASCII may stand. 64 places at a time; what lies up to 65 bytes
+    behind the line is read, too, and must be there.
     """
     at = start
     while at < end:
-        first = eight_bytes(data, np.uint64(at)) | _CASE
-        second = eight_bytes(data, np.uint64(at + 1)) | _CASE
-        found = equal_bytes(first, _J)
-        found |= equal_bytes(first, _O) & equal_bytes(second, _O)
-        found |= equal_bytes(first, _P) & equal_bytes(second, _S)
-        found |= equal_bytes(first, _R) & equal_bytes(second, _M)
-        found |= equal_bytes(first, _V) & equal_bytes(second, _A)
-        if found != _NOWHERE:
+        # javaScript, LORem ipsum, COOkie, priVACy policy, tERMs of use
+        found = _three_letters(data, at, 0x6A, 0x61, 0x76) | _three_letters(data, at, 0x6C, 0x6F, 0x72)
+        found |= _three_letters(data, at, 0x63, 0x6F, 0x6F) | _three_letters(data, at, 0x76, 0x61, 0x63)
+        found |= _three_letters(data, at, 0x65, 0x72, 0x6D)
+        if found & lowest_bits(end - at) != NO_BITS:
             return True
-        at += WIDTH
+        at += BLOCK
     return False
 
 
@@ -152,7 +165,7 @@ def c4_lines(
     edit, needed = phrases[: phrase_ends[0]], phrases[phrase_ends[0] : phrase_ends[1]]
     lorem_ipsum, script = phrases[phrase_ends[1] : phrase_ends[2]], phrases[phrase_ends[2] : phrase_ends[3]]
     rows = len(starts)
-    size = 2 * WIDTH
+    size = 2 * BLOCK + 2
     most = 0
     for row in range(rows):
         size += ends[row] - starts[row] + 1
@@ -326,27 +339,44 @@ def plain_sentences(data, starts, ends, classes, closing, ending):
     """Count the sentences of pieces of texts: a word that ends in a mark of the class `ending`, closing quotes and
     brackets (class `closing`) after it aside, ends one, if another word follows.
     """
+    data = with_a_block(data)
     pieces = len(starts)
     counts = np.ones(pieces, np.int64)
+    marks = np.array([code for code in range(0x80) if classes[code] & ending], np.int64)
     for piece in range(pieces):
         at, end = starts[piece], ends[piece]
-        ended, pending = False, False
+        # Only a word of which one byte is a mark of ASCII or of a longer character can end a sentence.
         while at < end:
-            code, size = decode(data, at)
-            kind = class_of(classes, code)
-            if kind & SPACE:
-                pending |= ended
-                ended = False
-            else:
-                if pending:
-                    counts[piece] += 1
-                    pending = False
-                if kind & ending:
-                    ended = True
-                elif not kind & closing:
-                    ended = False
-            at += size
+            base, shift = placed(data, at)
+            found = within_here(data, base, 0x80, 0x80)
+            for mark in marks:
+                found |= equal_here(data, base, mark)
+            found = (found >> shift) & lowest_bits(end - at)
+            if found == NO_BITS:
+                at += BLOCK
+                continue
+            at += first_bit(found)
+            ended, at = _ends_sentence(data, at, end, classes, closing, ending)
+            if ended and left_trimmed(data, at, end, classes) < end:
+                counts[piece] += 1
     return counts
+
+
+@subroutine
+def _ends_sentence(data, at, end, classes, closing, ending):
+    """Say whether the word ends a sentence of which a character stands here; return also the place behind the word."""
+    ended = False
+    while at < end:
+        code, size = decode(data, at)
+        kind = class_of(classes, code)
+        if kind & SPACE:
+            return ended, at + size
+        if kind & ending:
+            ended = True
+        elif not kind & closing:
+            ended = False
+        at += size
+    return False, end
 
 
 @kernel
@@ -357,7 +387,10 @@ def gathered(data, starts, ends):
         borders[i + 1] = borders[i] + ends[i] - starts[i]
     out = np.empty(borders[-1], np.uint8)
     for i in range(len(starts)):
-        to = borders[i] - starts[i]
-        for j in range(starts[i], ends[i]):
-            out[to + j] = data[j]
+        size = ends[i] - starts[i]
+        if borders[i] + size + BLOCK <= len(out):
+            copied(data, starts[i], size, out, borders[i])
+        else:
+            for j in range(size):
+                out[borders[i] + j] = data[starts[i] + j]
     return out, borders

@@ -10,9 +10,17 @@ from fdf_ops_text.characters import NUMERIC, SPACE, symbols
 from fdf_ops_text.folding import CASED, CLASS, IGNORABLE
 from fdf_ops_text.kernels.characters import decode, previous
 from fdf_ops_text.kernels.compiling import inline, kernel
-from fdf_ops_text.kernels.hashing import appended, hash_of
+from fdf_ops_text.kernels.hashing import appended, hash_between, hash_of
 from fdf_ops_text.kernels.lines import BLANK, LINE_FEED
-from fdf_ops_text.kernels.words import HAS_LETTER, HAS_NO_SYMBOL, STARTS_ALNUM, describe, room_for_words
+from fdf_ops_text.kernels.words import (
+    HAS_LETTER,
+    HAS_NO_SYMBOL,
+    LETTERS,
+    LETTERS_AND_MARK,
+    STARTS_ALNUM,
+    described,
+    room_for_words,
+)
 
 DROPPED, GAP = -1, -2
 _FLAGS, _ALNUM, _DIGIT = 0xFF, 0x10000, 0x20000
@@ -163,7 +171,8 @@ def folded_words(data, starts, ends, classes, traits, index, entries, size):
                     else:
                         if marked:
                             _in_order(out, begin, to, traits)
-                        value, chars, flag = describe(out, begin, to, classes)
+                        chars, flag = described(out, begin, to, classes)
+                        value, flag = hash_between(out, begin, to), flag & ~(LETTERS | LETTERS_AND_MARK)
                     at_byte[word], n_bytes[word], n_chars[word] = begin, to - begin, chars
                     flags[word], hashes[word] = flag, value
                     line_words[line] += 1

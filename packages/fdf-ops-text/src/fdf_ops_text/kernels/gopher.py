@@ -23,16 +23,18 @@ def word_marks(first, last, n_chars, flags, hashes, stop_words):
     keys = table_of(stop_words)
     seen = np.full(len(keys), -1, np.int64)
     for row in range(rows):
-        for i in range(first[row], last[row]):
+        plain, chars, letters = 0, 0, 0
+        for place in range(first[row], last[row]):
+            i = np.uint64(place)
             flag = flags[i]
-            if flag & HAS_NO_SYMBOL:
-                n_plain[row] += 1
-                plain_chars[row] += n_chars[i]
-            if flag & HAS_LETTER:
-                n_letters[row] += 1
+            is_plain = flag & HAS_NO_SYMBOL != 0
+            plain += is_plain
+            chars += n_chars[i] if is_plain else 0
+            letters += flag & HAS_LETTER != 0
             key = mixed(hashes[i])
             slot = slot_of(keys, key)
             if keys[slot] == key and seen[slot] != row:
                 seen[slot] = row
                 n_stop[row] += 1
+        n_plain[row], plain_chars[row], n_letters[row] = plain, chars, letters
     return n_plain, plain_chars, n_letters, n_stop

@@ -7,10 +7,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
 
+from fdf_ops_text.kernels.bytes import WIDTH, eight_bytes
 from fdf_ops_text.kernels.compiling import inline, subroutine
 
 # Odd, so that no power of it loses bits; its digits are those of 2**64 divided by the golden ratio.
@@ -19,6 +24,9 @@ INVERSE = np.uint64(pow(0x9E3779B97F4A7C15, -1, 2**64))
 """``BASE * INVERSE == 1`` modulo 2**64."""
 ONE = np.uint64(1)
 _SHIFT = np.uint64(32)
+_POWERS = np.array([pow(0x9E3779B97F4A7C15, exponent, 2**64) for exponent in range(WIDTH + 1)], np.uint64)
+_ONES = np.array([sum(map(int, _POWERS[:count])) % 2**64 for count in range(WIDTH + 1)], np.uint64)
+"""The hash of so many zeros, whose bytes count as one each."""
 _FIRST = np.uint64(0xD6E8FEB86659FD93)
 
 
@@ -32,6 +40,56 @@ def appended(value, byte):
 def without_last(value, byte):
     """Return the hash of a string without its last byte, which is this one."""
     return (value - np.uint64(byte) - ONE) * INVERSE
+
+
+@intrinsic
+def _weighed(_typing: Any, eight: Any) -> Any:
+    """Return the sum of eight bytes, each times BASE to the power of how many bytes come after it."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        whole = context.cast(builder, arguments[0], signature.args[0], types.uint64)
+        each = builder.bitcast(whole, ir.VectorType(ir.IntType(8), WIDTH))
+        wide = ir.VectorType(ir.IntType(64), WIDTH)
+        weights = [ir.IntType(64)(int(_POWERS[WIDTH - 1 - i])) for i in range(WIDTH)]
+        total = builder.mul(builder.zext(each, wide), ir.Constant(wide, weights))
+        size = WIDTH
+        while size > 1:
+            size //= 2
+            lanes = ir.VectorType(ir.IntType(32), size)
+            halves = [ir.Constant(lanes, [ir.IntType(32)(start + i) for i in range(size)]) for start in (0, size)]
+            nothing = ir.Constant(total.type, ir.Undefined)
+            total = builder.add(*(builder.shuffle_vector(total, nothing, half) for half in halves))
+        return builder.extract_element(total, ir.IntType(32)(0))
+
+    return types.uint64(eight), generate
+
+
+@subroutine
+def _last_bytes(data, at, count):
+    """Return less than eight bytes as one number, the last on top. By itself: within a loop it would slow it down."""
+    rest = np.uint64(0)
+    for i in range(count):
+        rest = (rest >> np.uint64(8)) | (np.uint64(data[at + np.uint64(i)]) << np.uint64(56))
+    return rest
+
+
+@inline
+def hash_between(data, start, end):
+    """Return the hash of the bytes between two places, eight at a time. Nothing outside of `data` is read."""
+    value = np.uint64(0)
+    at = np.uint64(start)
+    left = np.int64(end) - np.int64(start)
+    while left > WIDTH:
+        value = value * _POWERS[WIDTH] + _weighed(eight_bytes(data, at)) + _ONES[WIDTH]
+        at += np.uint64(WIDTH)
+        left -= WIDTH
+    if left <= 0:
+        return value
+    # The last byte comes to stand on top, and nought in place of what is not of the string.
+    shift = np.uint64(8 * (WIDTH - left))
+    rest = eight_bytes(data, at) << shift if np.int64(at) + WIDTH <= len(data) else _last_bytes(data, at, left)
+    size = np.uint64(left)
+    return value * _POWERS[size] + _weighed(rest) + _ONES[size]
 
 
 @subroutine

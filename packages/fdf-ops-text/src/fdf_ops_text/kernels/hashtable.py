@@ -83,17 +83,3 @@ def counted_firsts(keys, count, slots, counts, firsts):
             counts[i] = 1
         else:
             counts[first] += 1
-
-
-@subroutine
-def counted(keys, places, count, slots, counts, firsts):
-    """Count how often the key of each place occurs: as `counted_firsts`, of these places alone."""
-    mask = emptied(slots, count)
-    for k in range(count):
-        i = np.uint64(places[k])
-        first = first_with(slots, mask, keys, i)
-        firsts[i] = first
-        if first == i:
-            counts[i] = 1
-        else:
-            counts[first] += 1

@@ -16,7 +16,7 @@ def long_lines(data, starts, ends, fewest):
     for row in range(rows):
         chars = 0
         for i in range(starts[row], ends[row]):
-            byte = data[i]
+            byte = data[np.uint64(i)]
             if byte == LINE_FEED:
                 found[row] += chars >= fewest
                 chars = 0

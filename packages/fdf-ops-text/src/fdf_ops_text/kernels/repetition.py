@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
+from fdf_ops_text.kernels.blocks import (
+    BLOCK,
+    NO_BITS,
+    count_bits,
+    count_characters,
+    equal_here,
+    lowest_bits,
+    next_byte,
+    placed,
+    with_a_block,
+)
 from fdf_ops_text.kernels.bytes import WIDTH, copied, eight_bytes
 from fdf_ops_text.kernels.compiling import kernel, subroutine
-from fdf_ops_text.kernels.hashing import BASE, ONE, appended, mixed, power
-from fdf_ops_text.kernels.hashtable import counted, counted_firsts, emptied, first_with, table_size
+from fdf_ops_text.kernels.hashing import BASE, ONE, hash_between, mixed, power
+from fdf_ops_text.kernels.hashtable import emptied, first_with, table_size
 from fdf_ops_text.kernels.lines import LINE_FEED, left_trimmed, right_trimmed
 
 PARAGRAPHS, PARAGRAPH_CHARS, LINES, LINE_CHARS, TOP, DUPLICATE, VALUES = 0, 1, 2, 3, 4, 7, 13
@@ -25,37 +36,35 @@ def repeated_parts(data, start, end, fewest, slots, hashes):
     A part is repeated where the same part stands before it. At least one part: text without a cut is one.
     """
     cuts = 1
-    for i in range(start, end):
-        if data[np.uint64(i)] == LINE_FEED and (i == start or data[np.uint64(i - 1)] != LINE_FEED):
-            cuts += 1
+    before = NO_BITS
+    at = start
+    while at < end:
+        base, shift = placed(data, at)
+        feeds = (equal_here(data, base, LINE_FEED) >> shift) & lowest_bits(end - at)
+        # Of each run of line feeds the first one, or the second.
+        cuts += count_bits(feeds & (~(feeds << ONE | before) if fewest == 1 else feeds << ONE | before))
+        before = feeds >> np.uint64(BLOCK - 1)
+        at += BLOCK
+    if cuts == 1:
+        return 1, 0, 0
     mask = emptied(slots, cuts)
     parts, repeated, repeated_chars = 0, 0, 0
     at = start
     while True:
-        value = np.uint64(0)
-        chars = 0
-        following = -1
-        while at < end:
-            if data[np.uint64(at)] == LINE_FEED:
-                run = at
-                while run < end and data[np.uint64(run)] == LINE_FEED:
-                    run += 1
-                if run - at >= fewest:
-                    following = run
-                    break
-                for _ in range(run - at):
-                    value = appended(value, LINE_FEED)
-                    chars += 1
-                at = run
-                continue
-            value = appended(value, data[np.uint64(at)])
-            if data[np.uint64(at)] & 0xC0 != 0x80:
-                chars += 1
-            at += 1
-        hashes[parts] = mixed(value)
+        stop, following = at, -1
+        while stop < end:
+            stop = next_byte(data, stop, end, LINE_FEED)
+            run = stop
+            while run < end and data[np.uint64(run)] == LINE_FEED:
+                run += 1
+            if run - stop >= fewest:
+                following = run
+                break
+            stop = run
+        hashes[parts] = mixed(hash_between(data, at, stop))
         if first_with(slots, mask, hashes, np.uint64(parts)) != np.uint64(parts):
             repeated += 1
-            repeated_chars += chars
+            repeated_chars += count_characters(data, at, stop)
         parts += 1
         if following < 0:
             return parts, repeated, repeated_chars
@@ -74,17 +83,45 @@ def narrowed(places, count, counts, firsts):
 
 
 @subroutine
-def top_gram(places, count, counts, firsts, chars_before, n):
+def maybe_twice(keys, count, seen, places):
+    """Write the places whose key may occur more than once, in order; return how many these are.
+
+    Of keys a few bits are looked at, so that a place too many may be among them, but none is missing.
+    """
+    size = table_size(MARK * count)
+    mask = np.uint64(size - 1)
+    seen[:size] = 0
+    for k in range(count):
+        slot = keys[np.uint64(k)] & mask
+        seen[slot] = min(seen[slot] + 1, 2)
+    found = 0
+    for k in range(count):
+        i = np.uint64(k)
+        places[np.uint64(found)] = k
+        found += seen[keys[i] & mask] > 1
+    return found
+
+
+@subroutine
+def top_gram(grams, places, count, chars_before, n, slots, counts, firsts):
     """Return occurrences times characters of the most frequent n-gram, joined by spaces; of several, the first seen.
 
     `places` are in order where n-grams begin that may occur more than once. All others occur once, the very first one
-    may be among them.
+    may be among them. Afterwards `counts[firsts[i]]` is how often the n-gram at place i occurs.
     """
+    mask = emptied(slots, count)
     most, at = np.int64(1), np.uint64(0)
     for k in range(count):
-        i = np.uint64(places[k])
-        if np.uint64(firsts[i]) == i and counts[i] > most:
-            most, at = np.int64(counts[i]), i
+        i = np.uint64(places[np.uint64(k)])
+        first = first_with(slots, mask, grams, i)
+        firsts[i] = first
+        if first == i:
+            counts[i] = 1
+            continue
+        held = np.int64(counts[first]) + 1
+        counts[first] = held
+        if held > most or (held == most and first < at):
+            most, at = held, first
     return most * (chars_before[at + np.uint64(n)] - chars_before[at] + n - 1)
 
 
@@ -103,7 +140,7 @@ def joined_words(data, at_byte, n_bytes, begin, words, joined, starts):
 
 
 @subroutine
-def suspects(joined, starts, words, marks, slots, counts, firsts, places):
+def suspects(joined, starts, words, marks, seen, places):
     """Write where runs of five or more words may begin that stood before, compared without what lies between words.
 
     Two such runs begin with the same MARK bytes, if they are that long. So a place is no suspect if its run of five
@@ -113,12 +150,17 @@ def suspects(joined, starts, words, marks, slots, counts, firsts, places):
         i = np.uint64(k)
         at = np.uint64(starts[i])
         marks[i] = mixed(eight_bytes(joined, at) * _STEP + eight_bytes(joined, at + np.uint64(WIDTH)))
-    counted_firsts(marks, words - 4, slots, counts, firsts)
+    size = table_size(MARK * words)
+    mask = np.uint64(size - 1)
+    seen[:size] = 0
+    for k in range(words - 4):
+        slot = marks[np.uint64(k)] & mask
+        seen[slot] = min(seen[slot] + 1, 2)
     count = 0
     for k in range(words - 4):
         i = np.uint64(k)
-        places[count] = k
-        count += (starts[i + np.uint64(5)] - starts[i] < MARK) | (counts[np.uint64(firsts[i])] > 1)
+        places[np.uint64(count)] = k
+        count += (starts[i + np.uint64(5)] - starts[i] < MARK) | (seen[marks[i] & mask] > 1)
     return count
 
 
@@ -187,6 +229,7 @@ def most_parts(data, starts, ends, first, last):
 @kernel
 def repetition(data, starts, ends, text_chars, classes, first, last, at_byte, n_bytes, n_chars, hashes, bounds):
     """Measure per row the shares of VALUES rules, until one is above its bound; NaN where it was not measured."""
+    data = with_a_block(data)
     rows = len(starts)
     values = np.full((rows, VALUES), np.nan)
     most, longest = most_parts(data, starts, ends, first, last), 0
@@ -198,6 +241,7 @@ def repetition(data, starts, ends, text_chars, classes, first, last, at_byte, n_
     counts = np.empty(most, np.int32)
     firsts = np.empty(most, np.int32)
     places = np.empty(most, np.int32)
+    seen = np.empty(table_size(MARK * most), np.uint8)
     chars_before = np.empty(most + 1, np.int64)
     joined = np.empty(longest + MARK + WIDTH, np.uint8)
     word_starts = np.empty(most + 1, np.int64)
@@ -205,9 +249,13 @@ def repetition(data, starts, ends, text_chars, classes, first, last, at_byte, n_
     short_powers[0] = ONE
     for i in range(1, SHORT):
         short_powers[i] = short_powers[i - 1] * BASE
-    words_needed = False
-    for rule in range(TOP, VALUES):
-        words_needed |= bounds[rule] < np.inf
+    longest_top, longest_duplicate = 0, 0
+    for n in range(2, 5):
+        if bounds[TOP + n - 2] < np.inf:
+            longest_top = n
+    for n in range(5, 11):
+        if bounds[DUPLICATE + n - 5] < np.inf:
+            longest_duplicate = n
     for row in range(rows):
         chars = text_chars[row]
         if chars == 0:
@@ -227,36 +275,40 @@ def repetition(data, starts, ends, text_chars, classes, first, last, at_byte, n_
             values[row, LINE_CHARS] = repeated_chars / chars
             if values[row, LINES] > bounds[LINES] or values[row, LINE_CHARS] > bounds[LINE_CHARS]:
                 continue
-        if not words_needed:
+        if longest_top + longest_duplicate == 0:
             continue
         begin = first[row]
         words = last[row] - begin
         chars_before[0] = 0
-        for i in range(words):
-            chars_before[i + 1] = chars_before[i] + n_chars[begin + i]
-            grams[i] = hashes[begin + i]
-            places[i] = i
+        for k in range(words):
+            i = np.uint64(k)
+            chars_before[i + ONE] = chars_before[i] + n_chars[np.uint64(begin) + i]
         above = False
-        # A run of three words occurs twice only where its first two do, and so on.
-        count = words
-        for n in range(2, 5):
-            count = spaced_grams(grams, places, count, words, n, begin, hashes)
-            if words < n:
-                break
-            counted(grams, places, count, slots, counts, firsts)
+        count = 0
+        for n in range(2, min(longest_top, words) + 1):
+            if n == 2:
+                for k in range(words - 1):
+                    i = np.uint64(k)
+                    place = np.uint64(begin + k)
+                    grams[i] = mixed(hashes[place] * _STEP + hashes[place + ONE])
+                count = maybe_twice(grams, words - 1, seen, places)
+            else:
+                # A run of three words occurs twice only where its first two do, and so on.
+                count = narrowed(places, count, counts, firsts)
+                count = spaced_grams(grams, places, count, words, n, begin, hashes)
             rule = TOP + n - 2
+            top = top_gram(grams, places, count, chars_before, n, slots, counts, firsts)
             if bounds[rule] < np.inf:
-                values[row, rule] = top_gram(places, count, counts, firsts, chars_before, n) / chars
+                values[row, rule] = top / chars
                 if values[row, rule] > bounds[rule]:
                     above = True
                     break
-            count = narrowed(places, count, counts, firsts)
-        if above or words < 5:
+        if above or words < 5 or longest_duplicate == 0:
             continue
         joined_words(data, at_byte, n_bytes, begin, words, joined, word_starts)
-        count = suspects(joined, word_starts, words, keys, slots, counts, firsts, places)
+        count = suspects(joined, word_starts, words, keys, seen, places)
         grams[:count] = np.uint64(0)
-        for n in range(1, 11):
+        for n in range(1, longest_duplicate + 1):
             longer_grams(grams, places, count, words, n, begin, hashes, n_bytes, short_powers)
             rule = DUPLICATE + n - 5
             if n < 5 or bounds[rule] == np.inf:

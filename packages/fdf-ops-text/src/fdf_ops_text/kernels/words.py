@@ -5,9 +5,22 @@ from __future__ import annotations
 import numpy as np
 
 from fdf_ops_text.characters import ALNUM, LETTER, PUNCTUATION, SENTENCE_END, SPACE, SYMBOL
+from fdf_ops_text.kernels.blocks import (
+    BLOCK,
+    NO_BITS,
+    ONE_BIT,
+    count_bits,
+    equal_here,
+    first_bit,
+    letters_here,
+    lowest_bits,
+    placed,
+    with_a_block,
+    within_here,
+)
 from fdf_ops_text.kernels.characters import class_of, decode
 from fdf_ops_text.kernels.compiling import inline, kernel, subroutine
-from fdf_ops_text.kernels.hashing import appended, mixed, without_last
+from fdf_ops_text.kernels.hashing import appended, hash_between, mixed, without_last
 from fdf_ops_text.kernels.hashtable import slot_of
 
 HAS_LETTER = 1
@@ -67,22 +80,25 @@ def is_cut_off(before, mark):
 
 
 @subroutine
-def describe(data, start, end, classes):
-    """Return hash, number of characters and flags of the word between these bytes."""
-    value = np.uint64(0)
-    some, every, chars = 0, -1, 0
-    first = int(classes[decode(data, start)[0]])
+def described(data, start, end, classes):
+    """Return number of characters and flags of the word between these bytes; LETTERS and LETTERS_AND_MARK included."""
+    some, every, chars, letters = 0, -1, 0, 0
+    first = kinds(class_of(classes, decode(data, start)[0]))
     at = start
     while at < end:
         code, size = decode(data, at)
-        for i in range(at, at + size):
-            value = appended(value, data[i])
-        kind = kinds(classes[code])
+        kind = kinds(class_of(classes, code))
         some |= kind
         every &= kind
+        letters += code < 0x80 and kind & LETTER != 0
         chars += 1
         at += size
-    return value, chars, flags_of(first, some, every, chars)
+    flags = flags_of(first, some, every, chars)
+    if letters == end - start:
+        flags |= LETTERS
+    elif letters == end - start - 1 and letters > 0 and is_cut_off(data[np.uint64(end - 2)], data[np.uint64(end - 1)]):
+        flags |= LETTERS_AND_MARK
+    return chars, flags
 
 
 @inline
@@ -99,65 +115,123 @@ def room_for_words(rows, most):
     )
 
 
+@inline
+def breaks_here(data, at, limit, low, nul, classes):
+    """Return which of the bytes from `at` on are whitespace, and up to which byte that is known (`limit` or less).
+
+    `low` is the first byte of those up to a blank that are whitespace, `nul` a further one or a blank.
+    """
+    base, shift = placed(data, at)
+    found = within_here(data, base, 0x09, 5) | within_here(data, base, low, 0x21 - low) | equal_here(data, base, nul)
+    found >>= shift
+    # U+0085, U+00A0; U+1680; U+2000 to U+205F; U+3000: these begin so, and most that begin so are others.
+    leads = equal_here(data, base, 0xC2) | within_here(data, base, 0xE1, 3)
+    leads = (leads >> shift) & lowest_bits(limit)
+    while leads != NO_BITS:
+        place = first_bit(leads)
+        leads &= leads - ONE_BIT
+        code, size = decode(data, at + place)
+        if class_of(classes, code) & SPACE:
+            if place + size > limit:
+                return found, place
+            found |= lowest_bits(size) << np.uint64(place)
+    return found, limit
+
+
+@subroutine
+def end_of_run(data, at, end, classes):
+    """Return where the first whitespace behind this place stands."""
+    while at < end:
+        code, size = decode(data, at)
+        if class_of(classes, code) & SPACE:
+            return at
+        at += size
+    return end
+
+
+@inline
+def starts_of_words(data, start, end, low, nul):
+    """Return a number that the whitespace-separated words of a text do not exceed."""
+    count = 0
+    before = ONE_BIT
+    at = start
+    while at < end:
+        base, shift = placed(data, at)
+        gaps = within_here(data, base, 0x09, 5) | within_here(data, base, low, 0x21 - low) | equal_here(data, base, nul)
+        leads = equal_here(data, base, 0xC2) | within_here(data, base, 0xE1, 3)
+        gaps, leads = gaps >> shift, leads >> shift
+        # A character that may be whitespace ends a word, and behind it another one may begin.
+        count += count_bits((~gaps & (gaps << ONE_BIT | before)) & lowest_bits(end - at))
+        count += count_bits(leads & lowest_bits(end - at))
+        before = gaps >> np.uint64(BLOCK - 1)
+        at += BLOCK
+    return count
+
+
 @kernel
 def whitespace_words(data, starts, ends, classes):
     """Find the maximal runs of characters that are not whitespace.
 
     Returns per row the first and the last + 1 of its words, and per word: first byte, bytes, characters, flags, hash.
     """
+    data = with_a_block(data)
     rows = len(starts)
+    low = 0x1C if classes[0x1C] & SPACE else 0x20
+    nul = 0 if classes[0] & SPACE else 0x20
     most = 0
     for row in range(rows):
-        most += (ends[row] - starts[row]) // 2 + 1
+        most += starts_of_words(data, starts[row], ends[row], low, nul)
     first, last, at_byte, n_bytes, n_chars, flags, hashes = room_for_words(rows, most)
     word = 0
     for row in range(rows):
         first[row] = word
         at, end = starts[row], ends[row]
         while at < end:
-            start = at
-            value = np.uint64(0)
-            some, every, chars, letters = 0, -1, 0, 0
-            head = 0
-            while at < end:
-                byte = data[np.uint64(at)]
-                if byte < 0x80:
-                    kind = kinds(classes[byte])
-                    if kind & SPACE:
+            # The words of 64 bytes; one that goes on behind them waits for the next 64, which begin with it.
+            gaps, known = breaks_here(data, at, min(BLOCK, end - at), low, nul, classes)
+            held = ~gaps & lowest_bits(known)
+            base, shift = placed(data, at)
+            letters = letters_here(data, base) >> shift
+            plain = letters | (within_here(data, base, 0x30, 10) >> shift)
+            wide = within_here(data, base, 0x80, 0x80) >> shift
+            following = at + known
+            while held != NO_BITS:
+                place = first_bit(held)
+                size = first_bit(~(held >> np.uint64(place)))
+                start = at + place
+                if place + size >= known and following < end:
+                    if place > 0:
+                        following = start
                         break
-                    value = appended(value, byte)
-                    letters += (kind & LETTER) >> 1
-                    at += 1
+                    size = end_of_run(data, start, end, classes) - start
+                    following = start + size
+                held &= held + (ONE_BIT << np.uint64(place))
+                own = lowest_bits(size)
+                its_letters = (letters >> np.uint64(place)) & own
+                its_plain = (plain >> np.uint64(place)) & own
+                put = np.uint64(word)
+                chars = size
+                if size <= BLOCK and its_letters == own:
+                    flag = PLAIN
+                elif size > BLOCK or its_plain == NO_BITS or (wide >> np.uint64(place)) & own != NO_BITS:
+                    chars, flag = described(data, start, start + size, classes)
                 else:
-                    code, size = decode(data, at)
-                    kind = kinds(class_of(classes, code))
-                    if kind & SPACE:
-                        break
-                    for i in range(at, at + size):
-                        value = appended(value, data[np.uint64(i)])
-                    at += size
-                if chars == 0:
-                    head = kind
-                some |= kind
-                every &= kind
-                chars += 1
-            if chars == 0:
-                # Whitespace: go on behind it.
-                at += 1 if data[np.uint64(at)] < 0x80 else decode(data, at)[1]
-                continue
-            size = at - start
-            flag = flags_of(head, some, every, chars)
-            if letters == size:
-                flag |= LETTERS
-            elif letters == size - 1 and letters > 0 and is_cut_off(data[np.uint64(at - 2)], data[np.uint64(at - 1)]):
-                flag |= LETTERS_AND_MARK
-            put = np.uint64(word)
-            at_byte[put] = start
-            n_bytes[put] = size
-            n_chars[put] = chars
-            flags[put] = flag
-            hashes[put] = value
-            word += 1
+                    flag = HAS_NO_SYMBOL
+                    if its_letters != NO_BITS:
+                        flag |= HAS_LETTER
+                    if its_plain & ONE_BIT:
+                        flag |= STARTS_ALNUM
+                    if its_letters == own >> ONE_BIT and is_cut_off(
+                        data[np.uint64(start + size - 2)], data[np.uint64(start + size - 1)]
+                    ):
+                        flag |= LETTERS_AND_MARK
+                at_byte[put] = start
+                n_bytes[put] = size
+                n_chars[put] = chars
+                flags[put] = flag
+                hashes[put] = hash_between(data, start, start + size)
+                word += 1
+            at = following
         last[row] = word
     return first, last, at_byte[:word], n_bytes[:word], n_chars[:word], flags[:word], hashes[:word]
 
@@ -209,6 +283,19 @@ def look_up_chunks(data, at_byte, n_bytes, flags, hashes, exception_keys, except
 
 
 @kernel
+def marked_chunks(entries, marked):
+    """Return the chunks whose entry is marked."""
+    found = np.empty(len(entries), np.int64)
+    count = 0
+    for index in range(len(entries)):
+        entry = entries[np.uint64(index)]
+        if entry >= 0:
+            found[np.uint64(count)] = index
+            count += marked[np.uint64(entry)]
+    return found[:count]
+
+
+@kernel
 def refill(keys, values, size):
     """Return a table of another size with the same entries."""
     new_keys = np.zeros(size, np.uint64)
@@ -222,13 +309,33 @@ def refill(keys, values, size):
 
 
 @kernel
-def cut_chunks(
-    data, first, last, at_byte, n_bytes, n_chars, flags, hashes, entries, piece_first, piece_count, pieces, classes
-):
-    """Cut chunks into words: entry e has `piece_count[e]` byte lengths in `pieces`, from `piece_first[e]` on.
+def describe_pieces(data, at_byte, counts, sizes, classes):
+    """Return characters, flags and hashes of the words of some chunks, whose byte lengths follow each other."""
+    data = with_a_block(data)
+    n_chars = np.empty(len(sizes), np.int32)
+    flags = np.empty(len(sizes), np.uint8)
+    hashes = np.empty(len(sizes), np.uint64)
+    piece = 0
+    for i in range(len(counts)):
+        start = np.int64(at_byte[i])
+        for _ in range(counts[i]):
+            end = start + sizes[piece]
+            n_chars[piece], flags[piece] = described(data, start, end, classes)
+            hashes[piece] = hash_between(data, start, end)
+            piece += 1
+            start = end
+    return n_chars, flags, hashes
 
-    Takes and returns what `whitespace_words` returns.
+
+@kernel
+def cut_chunks(data, first, last, at_byte, n_bytes, n_chars, flags, hashes, entries, cuts, pieces, classes):
+    """Cut chunks into words.
+
+    `cuts` are per entry the first of its words in `pieces` and how many they are; `pieces` are of all entries' words
+    bytes, characters, flags and hashes. Takes and returns what `whitespace_words` returns.
     """
+    piece_first, piece_count = cuts
+    piece_bytes, piece_chars, piece_flags, piece_hashes = pieces
     total = 0
     for i in range(len(entries)):
         entry = entries[i]
@@ -237,41 +344,45 @@ def cut_chunks(
         else:
             total += -entry
     to_first, to_last, to_byte, to_n_bytes, to_n_chars, to_flags, to_hashes = room_for_words(len(first), total)
-    word = 0
+    mark_flags = np.empty(0x80, np.uint8)
+    for code in range(0x80):
+        kind = kinds(classes[code])
+        mark_flags[code] = flags_of(kind, kind, kind, 1)
+    word = np.uint64(0)
     for row in range(len(first)):
         to_first[row] = word
         for index in range(first[row], last[row]):
             i = np.uint64(index)
             entry = entries[i]
-            if entry == SINGLE or (entry >= 0 and piece_count[np.uint64(entry)] == 1):
-                to_byte[np.uint64(word)] = at_byte[i]
-                to_n_bytes[np.uint64(word)] = n_bytes[i]
-                to_n_chars[np.uint64(word)] = n_chars[i]
-                to_flags[np.uint64(word)] = flags[i]
-                to_hashes[np.uint64(word)] = hashes[i]
-                word += 1
-                continue
             start = at_byte[i]
-            if entry == LAST_OFF:
-                mark = start + n_bytes[i] - 1
-                to_byte[np.uint64(word)], to_byte[np.uint64(word + 1)] = start, mark
-                to_n_bytes[np.uint64(word)], to_n_bytes[np.uint64(word + 1)] = n_bytes[i] - 1, 1
-                to_n_chars[np.uint64(word)], to_n_chars[np.uint64(word + 1)] = n_chars[i] - 1, 1
-                kind = kinds(classes[data[np.uint64(mark)]])
-                to_flags[np.uint64(word)], to_flags[np.uint64(word + 1)] = PLAIN, flags_of(kind, kind, kind, 1)
-                to_hashes[np.uint64(word)] = without_last(hashes[i], data[np.uint64(mark)])
-                to_hashes[np.uint64(word + 1)] = appended(np.uint64(0), data[np.uint64(mark)])
-                word += 2
+            if entry == SINGLE:
+                to_byte[word] = start
+                to_n_bytes[word] = n_bytes[i]
+                to_n_chars[word] = n_chars[i]
+                to_flags[word] = flags[i]
+                to_hashes[word] = hashes[i]
+                word += ONE_BIT
                 continue
-            for piece in range(piece_count[np.uint64(entry)]):
-                size = pieces[piece_first[np.uint64(entry)] + piece]
-                value, chars, flag = describe(data, start, start + size, classes)
-                to_byte[np.uint64(word)] = start
-                to_n_bytes[np.uint64(word)] = size
-                to_n_chars[np.uint64(word)] = chars
-                to_flags[np.uint64(word)] = flag
-                to_hashes[np.uint64(word)] = value
-                word += 1
-                start += size
+            if entry == LAST_OFF:
+                size = n_bytes[i] - 1
+                mark = data[np.uint64(start + size)]
+                to_byte[word], to_byte[word + ONE_BIT] = start, start + size
+                to_n_bytes[word], to_n_bytes[word + ONE_BIT] = size, 1
+                to_n_chars[word], to_n_chars[word + ONE_BIT] = size, 1
+                to_flags[word], to_flags[word + ONE_BIT] = PLAIN, mark_flags[np.uint64(mark)]
+                to_hashes[word] = without_last(hashes[i], mark)
+                to_hashes[word + ONE_BIT] = appended(np.uint64(0), mark)
+                word += ONE_BIT + ONE_BIT
+                continue
+            piece = np.uint64(piece_first[np.uint64(entry)])
+            for _ in range(piece_count[np.uint64(entry)]):
+                to_byte[word] = start
+                to_n_bytes[word] = piece_bytes[piece]
+                to_n_chars[word] = piece_chars[piece]
+                to_flags[word] = piece_flags[piece]
+                to_hashes[word] = piece_hashes[piece]
+                start += piece_bytes[piece]
+                piece += ONE_BIT
+                word += ONE_BIT
         to_last[row] = word
     return to_first, to_last, to_byte, to_n_bytes, to_n_chars, to_flags, to_hashes

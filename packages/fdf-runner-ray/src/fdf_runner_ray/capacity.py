@@ -1,0 +1,83 @@
+"""What a cluster has and what a worker needs, node by node: a worker runs on one node whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from fdf.operator import Resources
+
+GIB = 1 << 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """One living node of the cluster and all that it has, whoever uses it at the moment."""
+
+    id: str
+    host: str
+    cpus: float
+    gpus: float
+    memory: int
+
+    def slots(self, need: Resources) -> int:
+        """Return how many such workers it can hold."""
+        shares = [
+            have / asked
+            for have, asked in ((self.cpus, need.cpus), (self.gpus, need.gpus), (self.memory, need.memory))
+            if asked
+        ]
+        # A tenth of a GPU fits ten times, whatever floats say of it.
+        return int(min(shares, default=1) + 1e-6)
+
+    def __str__(self) -> str:
+        return f"{self.host} ({_amount(self.cpus)} CPUs, {_amount(self.gpus)} GPUs, {self.memory / GIB:.1f} GiB)"
+
+
+def nodes() -> list[Node]:
+    """Return the living nodes of the cluster that this process is connected to."""
+    there: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return [_node(told) for told in there if told["Alive"]]
+
+
+def slots(there: Iterable[Node], need: Resources) -> int:
+    """Return how many such workers the nodes can hold together."""
+    return sum(node.slots(need) for node in there)
+
+
+def _node(told: dict[str, Any]) -> Node:
+    has = told["Resources"]
+    return Node(
+        id=told["NodeID"],
+        host=told["NodeManagerHostname"],
+        cpus=has.get("CPU", 0),
+        gpus=has.get("GPU", 0),
+        memory=int(has.get("memory", 0)),
+    )
+
+
+def words(need: Resources) -> str:
+    """Return what a worker needs, for people."""
+    parts = [f"{_amount(need.cpus)} CPUs"]
+    if need.gpus:
+        parts.append(f"{_amount(need.gpus)} GPUs")
+    if need.memory:
+        parts.append(f"{need.memory / GIB:.1f} GiB of memory")
+    return ", ".join(parts)
+
+
+def inventory(there: Sequence[Node]) -> str:
+    """Return what a cluster has, for people: nodes that are alike are told once."""
+    kinds: dict[tuple[float, float, int], list[Node]] = {}
+    for node in there:
+        kinds.setdefault((node.cpus, node.gpus, node.memory // GIB), []).append(node)
+    if not kinds:
+        return "it has no nodes"
+    return "; ".join(str(same[0]) if len(same) == 1 else f"{len(same)} like {same[0]}" for same in kinds.values())
+
+
+def _amount(value: float) -> str:
+    return f"{value:g}"

@@ -1,0 +1,178 @@
+"""The Ray runner: tasks run whole in worker processes on the nodes of a cluster, and nothing but events comes back."""
+
+from __future__ import annotations
+
+import os
+import socket
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fdf.errors import MissingDependency, PlanError, Problem
+from fdf.operator import Resources
+from fdf.plan.task import Task
+from fdf.stage.events import CancelToken, Emit, Event
+from fdf.stage.tasks import needed_resources
+from fdf.storage.uri import local_path
+from fdf_runner_local.machine import usable_cpus
+from fdf_runner_ray.capacity import Node, inventory, nodes, words
+from fdf_runner_ray.cluster import Connection
+from fdf_runner_ray.host import Settings
+from fdf_runner_ray.pool import Pool
+
+if TYPE_CHECKING:
+    from fdf.plan.model import Plan, StagePlan
+
+
+class RayRunner:
+    """Runs tasks on a Ray cluster.
+
+    Parameters:
+        workers: how many splits are worked on at the same time; by default as many as fit on the cluster, however
+            that changes in the run.
+        device: handed on to operators.
+        address: of a cluster that is there: `HOST:PORT`, or `auto` for one that Ray finds; `local` for one of its own
+            on this machine, as is the default where `RAY_ADDRESS` is not set. A program that has called `ray.init`
+            keeps its connection, whatever the address.
+        memory_per_worker: bytes that a worker may hold where its operators declare no `memory`; by default its share
+            of 80 % of its node's.
+        stall_after: seconds without progress after which a split is reported.
+    """
+
+    name = "ray"
+
+    def __init__(
+        self,
+        *,
+        workers: int | None = None,
+        device: str = "auto",
+        address: str | None = None,
+        memory_per_worker: int | None = None,
+        stall_after: float = 300.0,
+    ) -> None:
+        if workers is not None and workers < 1:
+            raise PlanError(f"{workers} workers cannot run anything", help="ask for 1 or more, for example --workers 4")
+        self._workers = workers
+        self._device = device
+        address = address or os.environ.get("RAY_ADDRESS") or None
+        self._address = None if address == "local" else address
+        self._memory_per_worker = memory_per_worker
+        self._stall_after = stall_after
+        self._close: weakref.finalize[..., RayRunner] | None = None
+        self._roots: dict[str, str] = {}
+        self._told_of_cpu = False
+
+    def close(self) -> None:
+        """Leave the cluster; end it where it is this runner's own. Without this call that happens with the runner."""
+        if self._close is not None:
+            self._close()
+
+    def check(self, plan: Plan) -> None:
+        """Connect, and refuse what no node of the cluster can hold: a device, or a worker of one of the stages."""
+        self._connect()
+        self._roots = {stage.name: stage.root for stage in plan.stages}
+        there = nodes()
+        has_gpu = any(node.gpus for node in there)
+        if self._device == "cuda" and not has_gpu:
+            raise MissingDependency(
+                Problem(
+                    code="FDF512",
+                    message=f"`--device cuda` was asked for, but the cluster offers no GPU: it has {inventory(there)}",
+                    help="leave `--device` out to run models on the CPU, or add a node with a GPU",
+                )
+            )
+        problems = list(_unmet(plan.stages, there, gpus=self._device != "cpu" and has_gpu))
+        if problems:
+            raise MissingDependency(*problems)
+
+    def run(self, tasks: Iterable[Task], emit: Emit, cancel: CancelToken) -> None:
+        """Run every task; return when all are committed and every host has ended."""
+        source = iter(tasks)
+        first = next(source, None)
+        if first is None:
+            return
+        self._connect()
+        need, device = self._placed(first, emit)
+        with _mark(self._roots.get(first.stage.name)) as mark:
+            settings = Settings(
+                device=device,
+                stall_after=self._stall_after,
+                memory_per_worker=self._memory_per_worker,
+                cpus=need.cpus,
+                workers=self._workers,
+                environment={k: v for k, v in os.environ.items() if k.startswith("FDF_")},
+                mark=mark,
+            )
+            pool = Pool(settings, need, workers=self._workers, emit=emit)
+            try:
+                pool.run(chain([first], source), cancel)
+            finally:
+                pool.close()
+
+    def _connect(self) -> None:
+        if self._close is not None and self._close.alive:
+            return
+        connection = Connection.open(self._address, cpus=max(self._workers or 1, usable_cpus()))
+        self._close = weakref.finalize(self, connection.close if connection else _leave)
+
+    def _placed(self, task: Task, emit: Emit) -> tuple[Resources, str]:
+        """Return what a worker of a task's stage takes of its node, and the device of its operators."""
+        need = task.resources
+        if not need.gpus or (self._device != "cpu" and any(node.gpus for node in nodes())):
+            return need, self._device
+        if self._device == "auto" and not self._told_of_cpu:
+            self._told_of_cpu = True
+            said = {"message": "no node of the cluster has a GPU: models run on the CPU"}
+            emit(Event(kind="warning", stage=task.stage.name, data=said))
+        return replace(need, gpus=0), "cpu"
+
+
+def _unmet(stages: Iterable[StagePlan], there: Sequence[Node], *, gpus: bool) -> Iterator[Problem]:
+    """Yield a finding for each stage whose workers fit on no node. `gpus`: whether models run on GPUs at all."""
+    for stage in stages:
+        need = needed_resources(stage.job)
+        if not gpus:
+            need = replace(need, gpus=0)
+        if any(node.slots(need) for node in there):
+            continue
+        yield Problem(
+            code="FDF522",
+            message=f"a worker of stage `{stage.name}` needs {words(need)} ({_askers(stage)}), and no node of the "
+            f"cluster can be that large: {inventory(there)}",
+            help="lower `resources` of the operator, or add a node that has them",
+        )
+
+
+def _askers(stage: StagePlan) -> str:
+    default = Resources()
+    ids = [step.id for step in stage.job.steps if step.use.resources != default]
+    return ", ".join(f"`{i}`" for i in ids) or "the default"
+
+
+@contextmanager
+def _mark(root: str | None) -> Iterator[str | None]:
+    """Make a file that hosts look for below a root on local disks, as they may be another node's: give its path."""
+    folder = local_path(root) if root is not None else None
+    if folder is None:
+        yield None
+        return
+    mine = f".fdf-ray-{socket.gethostname()}-"
+    mark = Path(folder).absolute() / f"{mine}{os.getpid()}"
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    for left in mark.parent.glob(f"{mine}*"):  # By drivers of this machine that were killed.
+        if not Path("/proc", left.name.removeprefix(mine)).exists():
+            left.unlink(missing_ok=True)
+    mark.touch()
+    try:
+        yield str(mark)
+    finally:
+        with suppress(OSError):
+            mark.unlink()
+
+
+def _leave() -> None:
+    """Leave the connection that the program has made as it is."""
