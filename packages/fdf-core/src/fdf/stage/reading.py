@@ -221,7 +221,9 @@ def _left_out(parcel: Parcel) -> Parcel:
     buckets = rows.tags.flatten().take(ends)
     parcel.dropped.append(
         Dropped(
-            rows=rows,
+            rows=replace(rows, data=rows.data.select([])),
+            judged=rows.data,
+            places=np.arange(rows.count),
             operator_id=LEFT_OUT,
             reasons=pa.repeat(LEFT_OUT, rows.count),
             evidence=pc.binary_join_element_wise('{"bucket":"', buckets, '"}', ""),
