@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from fdf.recipe.pipeline import Step as Step
     from fdf.runner.result import RunResult as RunResult
     from fdf.runner.run import run as run
+    from fdf.training.dataset import MixtureDataset as MixtureDataset
     from fdf.verdict import Rule as Rule
     from fdf.verdict import Verdict as Verdict
     from fdf.verdict import above as above
@@ -44,6 +45,7 @@ _HOMES = {
     "Expansion": "fdf.operator",
     "Filter": "fdf.operator",
     "Generator": "fdf.operator",
+    "MixtureDataset": "fdf.training.dataset",
     "Refiner": "fdf.operator",
     "Resources": "fdf.operator",
     "Score": "fdf.operator",

@@ -19,11 +19,18 @@ from fdf.recipe.structure import check_structure
 from fdf.recipe.templates import resolve
 
 
-def load(source: str | Path | dict[str, Any], *, sets: Sequence[str] = (), run_id: str | None = None) -> Recipe:
+def load(
+    source: str | Path | dict[str, Any],
+    *,
+    sets: Sequence[str] = (),
+    run_id: str | None = None,
+    idle: bool = False,
+) -> Recipe:
     """Return the validated recipe of a YAML file, of YAML text (a string with a line break), or of a dict.
 
     `sets` are `path=value` overrides (see `fdf.recipe.overrides`). `run_id` is, unless given, the recipe's name and
-    the first 10 hex digits of its config_hash. Nothing of the input, stores or hubs is looked at.
+    the first 10 hex digits of its config_hash. `idle` accepts a recipe that only says what is read. Nothing of the
+    input, stores or hubs is looked at.
 
     Raises RecipeError with every problem found.
     """
@@ -32,7 +39,8 @@ def load(source: str | Path | dict[str, Any], *, sets: Sequence[str] = (), run_i
     except RecursionError:
         raise RecipeError(Problem(code="FDF103", message="the recipe is nested too deeply")) from None
     path = _path(source)
-    return assemble(document, sets=sets, run_id=run_id, path=path, base_dir=path.parent if path else Path())
+    base_dir = path.parent if path else Path()
+    return assemble(document, sets=sets, run_id=run_id, path=path, base_dir=base_dir, idle=idle)
 
 
 def check(source: str | Path | dict[str, Any], *, sets: Sequence[str] = (), run_id: str | None = None) -> list[Problem]:
@@ -52,6 +60,7 @@ def assemble(
     path: Path | None = None,
     base_dir: Path,
     objects: Mapping[Steps, Any] | None = None,
+    idle: bool = False,
 ) -> Recipe:
     """Return the recipe of a document. `objects` are ready operators by their place (`fdf.Pipeline`)."""
     override(document, sets)
@@ -66,7 +75,7 @@ def assemble(
     data = resolve(document, run_id=chosen)
     builder = Builder(document, base_dir, objects or {})
     given, stages, output = builder.input(data), builder.stages(data), builder.output(data)
-    if not data.get("stages") and "output" not in data and set(data) <= set(GRAMMAR["properties"]):
+    if not idle and not data.get("stages") and "output" not in data and set(data) <= set(GRAMMAR["properties"]):
         document.add((), "FDF141", "nothing to do: the recipe has neither stages nor an output",
                      hint="add `stages:`, or `output:` to convert the input")  # fmt: skip
     if document.problems:

@@ -138,10 +138,10 @@ class Pipeline:
             top["provenance"] = self.provenance
         return {**top, **self._data}
 
-    def recipe(self, *, sets: Sequence[str] = (), run_id: str | None = None) -> Recipe:
-        """Return the validated recipe. Raises RecipeError with every problem found."""
+    def recipe(self, *, sets: Sequence[str] = (), run_id: str | None = None, idle: bool = False) -> Recipe:
+        """Return the validated recipe; with `idle` also one that only reads. Raises RecipeError with every problem."""
         document = from_python(self.to_dict())
-        return assemble(document, sets=sets, run_id=run_id, base_dir=Path(), objects=self._objects)
+        return assemble(document, sets=sets, run_id=run_id, base_dir=Path(), objects=self._objects, idle=idle)
 
     def _with(self, key: str, value: Any, objects: dict[Steps, Any] | None = None) -> Pipeline:
         return dataclasses.replace(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,9 @@ from fdf.storage import open_store
 if TYPE_CHECKING:
     import datasets
     import polars as pl
+
+    from fdf.training.dataset import Format, MixtureDataset
+    from fdf.training.tails import Tail
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,3 +102,35 @@ class RunResult:
                 )
             ) from error
         return datasets.Dataset(self.to_arrow())
+
+    def to_torch(
+        self,
+        *,
+        columns: Sequence[str] | None = None,
+        epochs: int | None = 1,
+        tail: Tail = "keep",
+        batch_size: int | None = None,
+        format: Format = "python",  # noqa: A002 (the word that `datasets` users know)
+        turn: int | None = None,
+        rank: int | None = None,
+        world_size: int | None = None,
+        seed: int | None = None,
+        window: int | None = None,
+    ) -> MixtureDataset:
+        """Return the dataset as a PyTorch `IterableDataset` that deals it out to ranks and workers; see
+        `fdf.MixtureDataset`, whose options these are."""
+        from fdf.training.dataset import MixtureDataset
+
+        return MixtureDataset(
+            self,
+            columns=columns,
+            epochs=epochs,
+            tail=tail,
+            batch_size=batch_size,
+            format=format,
+            turn=turn,
+            rank=rank,
+            world_size=world_size,
+            seed=seed,
+            window=window,
+        )

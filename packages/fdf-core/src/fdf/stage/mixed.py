@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -14,13 +15,20 @@ import pyarrow.compute as pc
 
 from fdf.errors import BadFile, Problem
 from fdf.fingerprint import sha256_hex
-from fdf.plan.job import LeafJob, StageJob
+from fdf.plan.job import LeafJob
 from fdf.plan.task import Part, Range
 from fdf.sources.base import Reject, SourceBatch
 from fdf.stage.rows import STRINGS, Integers, Rows, concat_rows
 
 LEFT_OUT = "mixture"
 """The reason, and the name in `__fdf__/dropped_by`, of rows that a stage's mixture leaves out."""
+
+
+class InputColumns(Protocol):
+    """What reading needs to know of a stage."""
+
+    @property
+    def input_schema(self) -> pa.Schema: ...
 
 
 @dataclass
@@ -68,7 +76,9 @@ def in_schedule(mixed: Range, parts: list[PartRows]) -> Rows:
     return rows.take(found[planned][present[planned]])
 
 
-def source_part(part: Part, leaf: LeafJob, job: StageJob, batches: Iterator[SourceBatch], account: Account) -> PartRows:
+def source_part(
+    part: Part, leaf: LeafJob, job: InputColumns, batches: Iterator[SourceBatch], account: Account
+) -> PartRows:
     """Return the wanted rows of a slice that holds them, and account for them."""
     wanted = np.frombuffer(part.positions, dtype="<i8")
     ascending = np.argsort(wanted, kind="stable")
@@ -117,7 +127,7 @@ def shard_part(part: Part, leaf: LeafJob, chunks: Iterator[Rows], account: Accou
     return part_rows
 
 
-def nothing(job: StageJob) -> Rows:
+def nothing(job: InputColumns) -> Rows:
     """Return no rows, with the columns of the stage's input."""
     empty = pa.RecordBatch.from_arrays([pa.array([], f.type) for f in job.input_schema], schema=job.input_schema)
     strings = pa.array([], pa.string())
@@ -146,7 +156,7 @@ def _named(rows: pa.RecordBatch, leaf: LeafJob, schema: pa.Schema, count: int) -
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def _rows(part: Part, leaf: LeafJob, job: StageJob, data: list[pa.RecordBatch], where: Integers) -> Rows:
+def _rows(part: Part, leaf: LeafJob, job: InputColumns, data: list[pa.RecordBatch], where: Integers) -> Rows:
     if not data:
         return nothing(job)
     table = pa.Table.from_batches(data).combine_chunks()
