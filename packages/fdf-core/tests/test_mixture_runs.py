@@ -504,3 +504,11 @@ def test_a_dataset_has_a_source_or_datasets(tmp_path, sources):
     del asked["input"]["datasets"][0]["source"]
     with pytest.raises(RecipeError, match="needs `source` or `datasets`"):
         fdf.run(asked, runner="serial")
+
+
+def test_a_total_that_is_not_reached_is_said(home, tmp_path, sources):
+    said = []
+    fdf.run(recipe(tmp_path, sources, total=10**9), runner="serial", on_event=said.append)
+    (warning,) = [e.data["message"] for e in said if e.kind == "warning"]
+    assert warning.startswith("the mixture stopped at ")
+    assert warning.endswith("of 1,000,000,000 bytes: `web` ended by its epochs")

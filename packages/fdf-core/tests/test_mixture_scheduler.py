@@ -312,3 +312,12 @@ def test_an_empty_source_and_weightless_rows_are_errors():
         Scheduler(mix([1, 1]), Documents([[], [1]]))
     with pytest.raises(StageFailed, match="all 2 rows of `s0` weigh 0"):
         Scheduler(mix([1, 1], policy="repeat"), Documents([[0, 0], [1] * 5])).draw(50)
+
+
+def test_a_deviation_of_pages_of_digits_is_written_short_and_never_too_small():
+    from fdf.mixture.position import written
+
+    assert written(Fraction(10, 4)) == "5/2"
+    fine = Fraction(7 * 3**6000 + 1, 3**6000)
+    told = Fraction(written(fine))
+    assert fine <= told <= fine + Fraction(1, 10**12)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from math import ceil
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy.typing as npt
 
 Sizes: TypeAlias = npt.NDArray[np.int64]
 Cause: TypeAlias = Literal["cap", "epochs", "total", "weights", "exhausted"]
+_MOST_BITS = 4096
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class Position:
 
     def to_json(self) -> dict[str, Any]:
         """Return the position as plain values."""
-        return {**vars(self), "deviation": [str(d) for d in self.deviation]}
+        return {**vars(self), "deviation": [written(d) for d in self.deviation]}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Position:
@@ -89,3 +91,13 @@ class Position:
         copied: dict[str, Any] = {k: list(v) if isinstance(v, list) else v for k, v in value.items()}
         copied["deviation"] = [Fraction(d) for d in value["deviation"]]
         return cls(**copied)
+
+
+def written(value: Fraction) -> str:
+    """Return a number as text: exactly, or rounded up to twelve places where its digits would fill pages.
+
+    Ramps of fine weights have denominators of thousands of digits, more than Python cares to write.
+    """
+    if value.denominator.bit_length() > _MOST_BITS:
+        value = Fraction(ceil(value * 10**12), 10**12)
+    return str(value)

@@ -239,6 +239,11 @@ def remarks(manifest: Mapping[str, Any]) -> list[str]:
             f"all {counts['rows_in']} rows of stage `{manifest['stage']}` failed: they are in quarantine, which "
             "`min_errors` allows for so few"
         )
+    mixture = manifest.get("mixture") or {}
+    if mixture.get("total") and mixture.get("units", 0) < mixture["total"]:
+        last = mixture["events"][-1] if mixture.get("events") else {}
+        cause = f": `{last['name']}` ended by its {last['cause']}" if last.get("name") else ""
+        found.append(f"the mixture stopped at {mixture['units']:,} of {mixture['total']:,} {mixture['unit']}{cause}")
     extra = sorted({name for i in manifest["inputs"] for name in i.get("extra_columns") or ()})
     if extra:
         found.append(f"columns that the first files do not have were left out: {', '.join(extra)}")

@@ -18,6 +18,7 @@ from fdf.fingerprint import sha256_hex
 from fdf.mixture.blocks import Blocks, RowsOfBlocks
 from fdf.mixture.documents import Chunk, Documents, first_position
 from fdf.mixture.measuring import Measurable
+from fdf.mixture.position import written
 from fdf.mixture.ranges import MOST_BYTES, MOST_ROWS, Cut, Ranges
 from fdf.mixture.scheduler import Mix, Scheduler
 from fdf.operator import Resources
@@ -95,7 +96,7 @@ class MixtureRun:
                     "planned": {"rows": planned_rows, "units": planned},
                     "delivered": {"rows": rows, "units": delivered},
                     "epochs": _epochs(here.epoch[number], here.in_epoch[number], here.lengths[number]),
-                    "max_abs_deviation": str(deviation),
+                    "max_abs_deviation": written(deviation),
                     **self._final(leaf.name, final),
                     "sizes": leaf.describe(),
                 }
@@ -108,7 +109,7 @@ class MixtureRun:
             "total": self.plan.settings.total,
             "leaves": leaves,
             "units": here.units,
-            "max_abs_deviation": str(worst),
+            "max_abs_deviation": written(worst),
             "bound": bound,
             "events": [e.to_json() for e in self.scheduler.events],
             "track": self._ranges.track.to_json() if self._ranges else [],
