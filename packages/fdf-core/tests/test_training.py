@@ -372,6 +372,8 @@ def test_what_cannot_be_read_for_training_is_told(home, tmp_path, places):
         opened({**recipe, "stages": [step]})
     with pytest.raises(PlanError, match="is no mixture"):
         opened({"name": "x", "input": recipe["input"]["datasets"][0]["source"]})
+    with pytest.raises(PlanError, match="row groups stay whole"):
+        opened({**recipe, "input": {**recipe["input"], "granularity": "block"}})
     lines = written(recipe, tmp_path / "lines")
     lines["output"] = {"type": "jsonl", "path": str(tmp_path / "lines")}
     result = fdf.run(lines, runner="serial")

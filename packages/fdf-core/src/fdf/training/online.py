@@ -227,7 +227,15 @@ def _copied(position: Position) -> dict[str, Any]:
 
 
 def refuse_streams(plan: PlannedMixture) -> None:
-    """Raise PlanError for a source that can only be streamed in order."""
+    """Raise PlanError for what ranks cannot read in parts of their own: streams, and blocks that stay whole."""
+    if plan.settings.granularity == "block":
+        raise PlanError(
+            Problem(
+                code="FDF364",
+                message="with `granularity: block` row groups stay whole, so ranks cannot each read their own documents",
+                help="leave it out, or run the recipe and train on what it made: fdf.MixtureDataset(fdf.run(recipe))",
+            )
+        )
     for leaf in plan.leaves:
         if not leaf.source.indexed:
             raise PlanError(
