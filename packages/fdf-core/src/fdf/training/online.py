@@ -232,7 +232,7 @@ def refuse_streams(plan: PlannedMixture) -> None:
         raise PlanError(
             Problem(
                 code="FDF364",
-                message="with `granularity: block` row groups stay whole, so ranks cannot each read their own documents",
+                message="with `granularity: block` row groups stay whole, so ranks cannot read documents of their own",
                 help="leave it out, or run the recipe and train on what it made: fdf.MixtureDataset(fdf.run(recipe))",
             )
         )
