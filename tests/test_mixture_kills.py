@@ -228,6 +228,24 @@ def test_driver_killed_while_a_chunk_is_between_two_places(tmp_path, start, undi
         shutil.rmtree(root)
 
 
+@KINDS
+def test_driver_of_a_cluster_that_is_killed_goes_on_where_it_was(tmp_path, start, undisturbed, soak, kind):
+    dice = soak.dice("ray", kind)
+    for number in range(soak.times(1, share=10)):
+        root = tmp_path / f"{number}"
+        driver = start(root, kind, runner="ray", workers=2)
+        driver.wait_for("split_committed")
+        if driver.wait(dice.uniform(0, 0.5)) is None:
+            os.kill(driver.pid, signal.SIGKILL)
+        assert driver.wait() in (0, -signal.SIGKILL), driver.errors()
+        soak.struck(f"driver of a cluster after {driver.last_event()}")
+        readable(root)
+        again = start(root, kind, runner="ray", workers=2)
+        assert again.wait() == 0, again.errors()
+        assert outcome(root) == undisturbed.files[kind]
+        shutil.rmtree(root)
+
+
 def test_two_drivers_at_once_make_one_dataset(tmp_path, start, undisturbed, soak):
     seconds = undisturbed.drivers["streamed", 0].seconds
     for number in range(soak.times(1, share=4)):
