@@ -6,6 +6,8 @@ VENV := .venv
 PY := $(VENV)/bin/python
 MANIFESTS := pyproject.toml $(sort $(wildcard packages/*/pyproject.toml))
 EDITABLES := $(foreach manifest,$(MANIFESTS),-e $(dir $(manifest:%=./%)))
+# What the meta-package brings without an extra, which is all that the demo needs.
+DEMO_EDITABLES := -e ./ $(foreach name,core ops-text runner-local,-e ./packages/fdf-$(name)/)
 
 # The Python that makes the virtual environment; empty means: look for one. `make test PYTHON=/path/to/python3.12`
 PYTHON ?=
@@ -22,6 +24,9 @@ DEMO ?= .fdf/demo
 PIP := $(PY) -m pip --disable-pip-version-check --no-input
 # The locks name every distribution, so pip resolves nothing: it checks the hashes and installs.
 PIP_LOCKED := $(PIP) install -qq --require-hashes --no-deps
+# torch is in no lock, because the build that fits is the machine's to say: what pip is configured to find decides
+# between equal versions, and a build for the CPU is never replaced, since nothing else is installed with dependencies.
+PIP_TORCH := $(PIP) install -qq --no-deps -r constraints.txt
 PIP_EDITABLE := $(PIP) install -qq --no-deps --no-build-isolation
 
 export HF_HUB_OFFLINE ?= 1
@@ -91,11 +96,13 @@ $(VENV)/.made:
 $(VENV)/.ready-demo: requirements.lock $(MANIFESTS) | $(VENV)/.made
 	@echo "installing what the demo needs, from requirements.lock"
 	@$(PIP_LOCKED) -r requirements.lock
-	@$(PIP_EDITABLE) $(EDITABLES)
+	@$(PIP_EDITABLE) $(DEMO_EDITABLES)
 	@$(PIP) check -q
 	@touch $@
 
-$(VENV)/.ready-dev: requirements-dev.lock $(MANIFESTS) | $(VENV)/.made
+$(VENV)/.ready-dev: requirements-dev.lock constraints.txt $(MANIFESTS) | $(VENV)/.made
+	@echo "installing torch, from constraints.txt"
+	@$(PIP_TORCH)
 	@echo "installing every package and extra, from requirements-dev.lock"
 	@$(PIP_LOCKED) -r requirements-dev.lock
 	@$(PIP_EDITABLE) $(EDITABLES)

@@ -9,7 +9,7 @@ import pytest
 
 import fdf
 from fdf.errors import MissingDependency
-from fdf.runner import devices
+from fdf.models import devices
 
 
 @pytest.fixture

@@ -40,12 +40,14 @@ def test_one_name_claimed_by_two_distributions_is_listed_twice_and_must_be_quali
     assert registry.load("fdf.operators", "Twin_A:Twin").__module__ == "twin_mod"
 
 
-def test_an_unknown_operator_of_an_official_package_says_what_to_install(install):
+def test_an_unknown_operator_of_an_official_package_says_what_to_install(install, monkeypatch):
+    known = {"SpectrogramEncoder": "fdf-ops-that-is-not-installed"}
+    monkeypatch.setattr(sys.modules["fdf.registry.entries"], "known_package", known.get)
     with pytest.raises(RecipeError) as caught:
-        registry.find("fdf.operators", "SigLIPEncoder")
+        registry.find("fdf.operators", "SpectrogramEncoder")
     problem = caught.value.problems[0]
-    assert "`fdf-ops-vision`, which is not installed" in problem.message
-    assert problem.help == "pip install fdf-ops-vision"
+    assert "`fdf-ops-that-is-not-installed`, which is not installed" in problem.message
+    assert problem.help == "pip install fdf-ops-that-is-not-installed"
 
 
 def test_a_misspelt_operator_is_answered_with_the_closest_name(install):

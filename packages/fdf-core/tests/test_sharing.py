@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 import fdf
-from fdf.sharing import follow, known, shared, sharing
+from fdf.sharing import follow, follow_piece, known, shared, shared_by_row, sharing
 
 
 @dataclass(frozen=True)
@@ -169,3 +169,39 @@ def test_engine_shares_across_filters_and_measures_a_rewritten_column_anew(tmp_p
     fdf.run({"name": "sharing", "input": source, "stages": [stage]}, runner="serial")
     assert texts_of(tmp_path / "s") == ["eeeeeeeeee"]
     assert log.read_text().split() == ["5", "2"]
+
+
+class Lazy:
+    """Measures a text when it is asked for it, once."""
+
+    def __init__(self, column: pa.Array, rows: np.ndarray, made: list[str]) -> None:
+        self.column, self.rows, self.made = column, rows, made
+
+    def take(self, rows: np.ndarray) -> Lazy:
+        return Lazy(self.column, self.rows[rows], self.made)
+
+    def texts(self) -> list[str]:
+        return [self.column[int(row)].as_py() for row in self.rows]
+
+
+def test_pieces_of_a_batch_ask_the_analysis_of_the_whole():
+    made: list[int] = []
+
+    def make(column: pa.Array) -> Lazy:
+        made.append(len(column))
+        return Lazy(column, np.arange(len(column)), [])
+
+    rows = batch("a", "bb", "ccc", "dddd", "eeeee")
+    with sharing():
+        for start, stop in ((0, 2), (2, 5), (0, 4), (1, 3)):
+            piece = rows.slice(start, stop - start)
+            follow_piece(rows, piece, start, stop)
+            found = shared_by_row(piece.column("text"), "lazy", make)
+            assert found.texts() == piece.column("text").to_pylist()
+            # A piece of a piece without its first row, as where that is null.
+            keep = np.arange(len(piece)) > 0
+            rest = piece.filter(pa.array(keep))
+            follow(piece, rest, keep, unasked=True)
+            assert shared_by_row(rest.column("text"), "lazy", make).texts() == rest.column("text").to_pylist()
+    assert made == [5]
+    assert shared_by_row(rows.column("text"), "lazy", make).texts() == rows.column("text").to_pylist()

@@ -125,6 +125,12 @@ class StageFailed(FdfError):
     default_code = "FDF400"
 
 
+class OperatorMisbehaved(StageFailed):
+    """An operator broke its contract: a wrong length, column or type. A fault of its code, not of a row."""
+
+    default_code = "FDF421"
+
+
 class BadFile(StageFailed):
     """An input file cannot be read as what it should be."""
 

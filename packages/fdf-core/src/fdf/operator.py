@@ -22,6 +22,21 @@ from fdf.verdict import Verdict
 Exactness = Literal["bitwise", "numeric", "free"]
 Columns: TypeAlias = dict[str, pa.Array | pa.ChunkedArray | None]
 """Columns by name; None removes the column (refiners only)."""
+Verb = Literal["prepare", "infer", "finish"]
+"""What an operator that runs a model does with rows, one after the other; see `fdf.models.contract`."""
+VERBS: frozenset[Verb] = frozenset({"prepare", "infer", "finish"})
+
+
+class Partial(dict[str, "pa.Array | pa.ChunkedArray | None"]):
+    """Columns of a batch of which some rows failed: `errors` has a string per row, null where all is well.
+
+    What the columns hold of a failed row does not count: `on_error` decides, as for a row that raised. A verb that
+    knows which rows are at fault says so at the price of one call, where an exception is searched for by halving.
+    """
+
+    def __init__(self, columns: Columns, *, errors: pa.Array) -> None:
+        super().__init__(columns)
+        self.errors = errors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +57,8 @@ class Context:
     cache_dir: Path
     device: str = "cpu"
     dtype: str = "float32"
+    verbs: frozenset[Verb] = VERBS
+    """Which verbs this worker will call of an operator that runs a model; others ignore it."""
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger("fdf.operator"))
 
 
@@ -83,6 +100,8 @@ class Operator(ABC):
     extras: ClassVar[tuple[str, ...]] = ()
     """Extras of its package that bring what the operator needs with one parameter or another; listings tell them."""
     resources: ClassVar[Resources] = Resources()
+    batch_rows: ClassVar[int | None] = None
+    """How many rows one call gets at most where the recipe has no `batch_size`; None: what the reader gives."""
     modality: ClassVar[str] = "any"
 
     def reads(self, schema: pa.Schema) -> tuple[str, ...]:
@@ -102,6 +121,9 @@ class Operator(ABC):
         It belongs to the fingerprint: other content under the same path gives other results. Asked once, by the plan.
         """
         return {}
+
+    def fetch(self) -> None:
+        """Bring what `assets` named onto this machine. Called once per machine, after the plan and before any setup."""
 
     def setup(self, context: Context) -> None:
         """Load what the verb needs, into `self.runtime`. Called once per worker, before the first batch."""

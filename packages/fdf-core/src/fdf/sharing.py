@@ -40,14 +40,23 @@ class _Column:
     held: pa.Array
     known: dict[Hashable, Analysis] = field(default_factory=dict)
     parent: _Column | None = None
-    keep: Booleans | None = None
+    keep: Booleans | range = range(0)
+    """Which rows of the parent these are."""
 
     def find(self, key: Hashable) -> Analysis | None:
-        if key not in self.known and self.parent is not None and self.keep is not None:
+        if key not in self.known and self.parent is not None:
             before = self.parent.find(key)
             if before is not None:
-                self.known[key] = before.take(np.flatnonzero(self.keep))
+                self.known[key] = before.take(self._rows())
         return self.known.get(key)
+
+    def origin(self) -> _Column:
+        return self if self.parent is None else self.parent.origin()
+
+    def _rows(self) -> npt.NDArray[np.int64]:
+        if isinstance(self.keep, range):
+            return np.arange(self.keep.start, self.keep.stop)
+        return np.flatnonzero(self.keep)
 
 
 _columns: ContextVar[dict[Identity, _Column] | None] = ContextVar("shared columns", default=None)
@@ -78,22 +87,59 @@ def shared(column: pa.Array, key: Hashable, make: Callable[[], A]) -> A:
     return cast("A", found)
 
 
+def shared_by_row(column: pa.Array, key: Hashable, make: Callable[[pa.Array], A]) -> A:
+    """Return the analysis of this column under this key, one that finds out about a row when it is asked for it.
+
+    It is made of the column that this one was cut from, so that operators which cut a batch in pieces of different
+    sizes ask the same one.
+    """
+    columns = _columns.get()
+    if columns is None:
+        return make(column)
+    entry = columns.setdefault(_identity(column), _Column(column))
+    found = entry.find(key)
+    if found is None:
+        origin = entry.origin()
+        origin.known[key] = make(origin.held)
+        found = entry.find(key)
+    return cast("A", found)
+
+
 def known(column: pa.Array, key: Hashable) -> Analysis | None:
     """Return the analysis of this column under this key if an operator before has made it."""
     entry = (_columns.get() or {}).get(_identity(column))
     return entry.find(key) if entry is not None else None
 
 
-def follow(before: pa.RecordBatch, after: pa.RecordBatch, keep: Booleans) -> None:
-    """Note that `after` holds the rows of `before` for which `keep` is true."""
+def follow(before: pa.RecordBatch, after: pa.RecordBatch, keep: Booleans, *, unasked: bool = False) -> None:
+    """Note that `after` holds the rows of `before` for which `keep` is true.
+
+    Columns that nobody has asked about are passed by, since noting them keeps both alive until the batch has passed;
+    with `unasked` they are noted too, for those who will ask about a row when they come to it.
+    """
     columns = _columns.get()
-    if not columns:
+    if columns is None:
         return
     for index in range(before.num_columns):
-        entry = columns.get(_identity(before.column(index)))
+        whole = before.column(index)
+        entry = columns.get(_identity(whole))
+        if entry is None and unasked:
+            entry = columns[_identity(whole)] = _Column(whole)
         if entry is not None:
             child = after.column(index)
             columns[_identity(child)] = _Column(child, parent=entry, keep=keep)
+
+
+def follow_piece(before: pa.RecordBatch, after: pa.RecordBatch, start: int, stop: int) -> None:
+    """Note that `after` holds rows `start` to `stop` of `before`, in the same buffers."""
+    columns = _columns.get()
+    if columns is None or len(after) == len(before):
+        return
+    for index in range(before.num_columns):
+        whole, piece = before.column(index), after.column(index)
+        entry = columns.setdefault(_identity(whole), _Column(whole))
+        # An empty piece of an empty column may look like another one.
+        columns.setdefault(_identity(piece), _Column(piece, parent=entry, keep=range(start, stop)))
 
 
 def _identity(column: pa.Array) -> Identity:

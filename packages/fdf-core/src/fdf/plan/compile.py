@@ -135,6 +135,7 @@ class _Builder:
         group_bytes: int | None = None,
     ) -> None:
         upstream = self.stages[-1] if self.stages else None
+        assets = {u.id: _assets(u) for u in uses.operators}
         common = {
             "format": FORMAT,
             "seed": self.recipe.seed,
@@ -143,7 +144,7 @@ class _Builder:
             "sink": [sink.type, _options(sink)],
             "group_bytes": group_bytes,
             "limit": self.limit,
-            "operators": [_operator_identity(u) for u in uses.operators],
+            "operators": [_operator_identity(u, assets[u.id]) for u in uses.operators],
         }
         physical: pa.Schema | None = None
         mixture: PlannedMixture | None = None
@@ -182,6 +183,7 @@ class _Builder:
         if wanted != tuple(schema.names):
             schema = pa.schema([schema.field(n) for n in wanted])
             steps, output = prune(steps, schema)
+        steps = tuple(replace(s, assets=tuple(sorted(assets[s.id].items()))) for s in steps)
         if not output.names and provenance == "none":
             raise PlanError(
                 Problem(
@@ -331,9 +333,8 @@ def _options(sink: Sink) -> dict[str, Any]:
     return dict(sorted(vars(sink).items()))
 
 
-def _operator_identity(use: Any) -> dict[str, Any]:
+def _operator_identity(use: Any, assets: dict[str, str]) -> dict[str, Any]:
     operator = use.operator
-    assets = operator.assets()
     return {
         "id": use.id,
         "kind": use.kind,
@@ -347,6 +348,14 @@ def _operator_identity(use: Any) -> dict[str, Any]:
         "on_error": use.on_error,
         **({"assets": assets} if assets else {}),
     }
+
+
+def _assets(use: Any) -> dict[str, str]:
+    try:
+        found: dict[str, str] = use.operator.assets()
+    except FdfError as error:
+        raise type(error)(*(p if p.place else replace(p, place=use.place) for p in error.problems)) from error
+    return found
 
 
 def _installed_version(distribution: str, use: Any) -> str:

@@ -61,6 +61,8 @@ class Step:
     when: Predicate | None
     schema_in: pa.Schema
     schema_out: pa.Schema
+    assets: tuple[tuple[str, str], ...] = ()
+    """Digests and revisions of what its parameters name, by name."""
 
     @property
     def id(self) -> str:

@@ -157,7 +157,7 @@ class Builder:
             distribution=found.distribution,
             distribution_version=found.version,
             resources=resources,
-            batch_size=given.get("batch_size"),
+            batch_size=given.get("batch_size", operator.batch_rows),
             write_fields=None if fields is None else tuple(fields),
             on_error=given.get("on_error", "quarantine") or "null",
             when=when,

@@ -96,6 +96,7 @@ _OPERATOR = _object(
     op=_TEXT,
     version=_TEXT,
     params={"type": "object"},
+    assets=_map(_TEXT, "Digests and revisions of what the parameters name (a list, a model), by name."),
     distribution=_said(_TEXT, "The package that it came from, and its version."),
     rows_in=_COUNT,
     rows_out=_COUNT,
@@ -106,6 +107,7 @@ _OPERATOR = _object(
     rows_quarantined=_COUNT,
     errors=_COUNT,
     histograms=_map(_HISTOGRAM, "By written score column."),
+    optional=("assets",),
 )
 _COLUMN = _object(name=_TEXT, type=_said(_TEXT, "An Arrow type."))
 

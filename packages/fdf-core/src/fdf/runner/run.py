@@ -117,6 +117,8 @@ def run_plan(
     for stage in plan.stages:
         with given_up(f"stage `{stage.name}`"), told_as_failure(f"stage `{stage.name}`", root=stage.root):
             check_writable(stage, run_id=plan.recipe.run_id)
+    for step in (step for stage in plan.stages for step in stage.job.steps):
+        step.use.operator.fetch()
     floor = _last_generation(plan)
     record = begin(plan, runner=runner.name)
     record.generation = max(record.generation, floor)

@@ -1,7 +1,7 @@
 """Calls an operator on rows so that a failure costs only the rows that cause it.
 
-An exception on a batch is bisected until the failing rows are alone. A lack of memory halves the batch and tries
-again. A transient fault is retried with back-off and never blamed on a row.
+An exception on a batch is bisected until the failing rows are alone. A lack of memory halves the batch, and later ones
+are as small from the start. A transient fault is retried with back-off and never blamed on a row.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from fdf.errors import FdfError, Problem, StageFailed, TransientError
+from fdf.models.memory import is_out_of_memory
 from fdf.stage.blame import Attempt, Crumb
 from fdf.stage.rows import Rows
 from fdf.storage.retry import gave_up
@@ -22,12 +23,6 @@ from fdf.storage.retry import gave_up
 T = TypeVar("T")
 TRANSIENT_TRIES = 5
 FIRST_PAUSE = 0.1
-
-
-class OperatorMisbehaved(StageFailed):
-    """An operator broke its contract: a wrong length, column or type. A fault of its code, not of a row."""
-
-    default_code = "FDF421"
 
 
 @dataclass(frozen=True)
@@ -53,6 +48,7 @@ class Caller:
         self._attempt = attempt
         self._at = at if attempt.careful else None
         self._condemned: dict[str, dict[int, str]] = {}
+        self._fits: dict[str, int] = {}
         for row in attempt.condemned:
             self._condemned.setdefault(row.operator_id, {})[row.ordinal] = row.error
 
@@ -94,19 +90,29 @@ class Caller:
         return [int(i) for i in np.searchsorted(rows.ordinals, ordinals)]
 
     def _bisect(self, operator_id: str, rows: Rows, verb: Callable[[Rows], T]) -> Iterator[Success[T] | Failure]:
+        fits = self._fits.get(operator_id, rows.count)
+        if rows.count > fits:
+            for start in range(0, rows.count, fits):
+                yield from self._bisect(operator_id, rows.slice(start, min(start + fits, rows.count)), verb)
+            return
+        told = None
         try:
             result = self._once(operator_id, rows, verb)
         except FdfError:
             raise
         except Exception as error:  # noqa: BLE001 (an operator may raise anything; the row is what is judged)
-            if rows.count == 1:
-                yield Failure(rows, f"{type(error).__name__}: {error}")
-                return
+            told = f"{type(error).__name__}: {error}"
+            if is_out_of_memory(error) and rows.count > 1:
+                self._fits[operator_id] = rows.count // 2
+        # Out here the exception is gone, and with it what its frames held: the halves need that memory.
+        if told is None:
+            yield Success(rows, result)
+        elif rows.count == 1:
+            yield Failure(rows, told)
+        else:
             middle = rows.count // 2
             yield from self._bisect(operator_id, rows.slice(0, middle), verb)
             yield from self._bisect(operator_id, rows.slice(middle, rows.count), verb)
-            return
-        yield Success(rows, result)
 
     def _once(self, operator_id: str, rows: Rows, verb: Callable[[Rows], T]) -> T:
         pause = FIRST_PAUSE

@@ -179,6 +179,7 @@ def _operator(step: Any, tally: Tally) -> dict[str, Any]:
         "op": use.op,
         "version": use.operator.version,
         "params": redact(use.operator.params()),
+        **({"assets": dict(step.assets)} if step.assets else {}),
         "distribution": f"{use.distribution} {use.distribution_version}".strip(),
         "rows_in": tally.rows_in,
         "rows_out": tally.rows_out,
@@ -195,6 +196,7 @@ def _operator(step: Any, tally: Tally) -> dict[str, Any]:
 def environment(stage: StagePlan) -> dict[str, Any]:
     """Return what the results were made with."""
     names = {"fdf-core", "pyarrow", "polars", "numpy", *(s.use.distribution for s in stage.job.steps)}
+    names.update(name for s in stage.job.steps for name in getattr(s.use.operator, "libraries", ()))
     distributions = {}
     for name in sorted(n for n in names if n):
         try:

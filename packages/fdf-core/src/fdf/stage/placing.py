@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fdf.errors import OperatorMisbehaved
 from fdf.operator import Columns
 from fdf.plan.job import Step
 from fdf.schema import ID
-from fdf.stage.attempts import OperatorMisbehaved
 from fdf.stage.rows import Booleans, Rows
 
 

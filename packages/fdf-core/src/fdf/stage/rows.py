@@ -24,7 +24,7 @@ from fdf.schema import (
     SOURCE,
     TAGS,
 )
-from fdf.sharing import follow
+from fdf.sharing import follow, follow_piece
 
 Booleans: TypeAlias = npt.NDArray[np.bool_]
 Integers: TypeAlias = npt.NDArray[np.int64]
@@ -86,9 +86,9 @@ class Rows:
 
     def slice(self, start: int, stop: int) -> Rows:
         """Return rows `start` to `stop`, without copying."""
-        return self._mapped(
-            lambda a: a.slice(start, stop - start), self.data.slice(start, stop - start), lambda a: a[start:stop]
-        )
+        data = self.data.slice(start, stop - start)
+        follow_piece(self.data, data, start, stop)
+        return self._mapped(lambda a: a.slice(start, stop - start), data, lambda a: a[start:stop])
 
     def _mapped(self, arrow: Callable[[Any], Any], data: pa.RecordBatch, numpy: Callable[[Any], Any]) -> Rows:
         def optional(array: pa.Array | None) -> pa.Array | None:

@@ -10,11 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fdf.errors import OperatorMisbehaved
 from fdf.histogram import observe
-from fdf.operator import Columns, Evaluator, Expansion, Filter, Generator, Refiner, Score
+from fdf.operator import Columns, Evaluator, Expansion, Filter, Generator, Partial, Refiner, Score
 from fdf.plan.job import Step
 from fdf.sharing import sharing
-from fdf.stage.attempts import Caller, Failure, OperatorMisbehaved, Success
+from fdf.stage.attempts import Caller, Failure
 from fdf.stage.placing import as_batch, changed_rows, passed_on, placed, view, with_missing
 from fdf.stage.rows import Booleans, Integers, Rows, concat_batches, concat_rows
 from fdf.stage.tally import Tally
@@ -121,7 +122,7 @@ def _filter(step: Step, parcel: Parcel, tally: Tally, caller: Caller) -> Rows:
         step.id, parcel.rows, lambda r: _judge(step, operator, r), batch_size=step.use.batch_size
     ):
         if isinstance(outcome, Failure):
-            survivor = _fail(step, outcome, parcel, tally)
+            survivor = _fail(step, outcome.rows, pa.array([outcome.error], pa.string()), parcel, tally)
             if survivor is not None:
                 kept.append(survivor)
             continue
@@ -174,7 +175,7 @@ def _expand(step: Step, parcel: Parcel, tally: Tally, caller: Caller, operator: 
         step.id, parcel.rows, lambda r: _expanded(step, operator, r), batch_size=step.use.batch_size
     ):
         if isinstance(outcome, Failure):
-            survivor = _fail(step, outcome, parcel, tally)
+            survivor = _fail(step, outcome.rows, pa.array([outcome.error], pa.string()), parcel, tally)
             if survivor is not None:
                 parts.append(passed_on(survivor, step))
             continue
@@ -208,33 +209,88 @@ def _columns_step(
     `settle` gets the rows before and after a successful call, and may note something on the latter.
     """
     parts: list[Rows] = []
+    stays: list[Booleans] = []
     for outcome in caller.call(
         step.id, parcel.rows, lambda r: _transformed(step, r, verb), batch_size=step.use.batch_size
     ):
-        if isinstance(outcome, Success):
-            done = replace(outcome.rows, data=outcome.result)
-            parts.append(settle(outcome.rows, done) if settle else done)
-            continue
-        survivor = _fail(step, outcome, parcel, tally)
-        if survivor is not None:
-            parts.append(passed_on(survivor, step))
-    return concat_rows(parts) if parts else with_missing(parcel.rows.slice(0, 0), step)
+        failed = np.ones(1, dtype=bool)
+        if isinstance(outcome, Failure):
+            errors = pa.array([outcome.error], pa.string())
+        else:
+            data, errors = outcome.result
+            failed = np.zeros(outcome.rows.count, dtype=bool) if errors is None else _valid(errors)
+            if not failed.all():
+                good = ~failed
+                done = replace(outcome.rows.select(good), data=data if good.all() else data.filter(pa.array(good)))
+                parts.append(settle(outcome.rows.select(good), done) if settle else done)
+        if failed.any():
+            survivors = _fail(step, outcome.rows.select(failed), errors.drop_null(), parcel, tally)
+            if survivors is not None:
+                parts.append(passed_on(survivors, step))
+                if not failed.all():
+                    # Back to the order in which they came.
+                    both = concat_rows([parts.pop(-2), parts.pop()])
+                    parts.append(both.take(np.argsort(np.argsort(failed, kind="stable"), kind="stable")))
+                failed = np.zeros(len(failed), dtype=bool)
+        stays.append(~failed)
+    if not parts:
+        return with_missing(parcel.rows.slice(0, 0), step)
+    return _rejoined(step, parcel.rows.select(np.concatenate(stays)), parts)
 
 
-def _transformed(step: Step, rows: Rows, verb: Callable[[pa.RecordBatch], Columns]) -> pa.RecordBatch:
-    """Run a verb on the rows that `when` selects; the others keep what they have, or null."""
+def _rejoined(step: Step, before: Rows, parts: list[Rows]) -> Rows:
+    """Return the parts as one. What the operator did not write is still the columns of `before`, which need no copy
+    and of which more may be known (`fdf.sharing`)."""
+    if len(parts) == 1:
+        return parts[0]
+    written = [name for name, kind in step.writes if kind is not None]
+    joined = concat_rows([replace(part, data=part.data.select(written)) for part in parts])
+    if not step.schema_out.names:
+        return replace(joined, data=before.data.select([]))
+    columns = {**dict(zip(before.data.schema.names, before.data.columns, strict=True)),
+               **dict(zip(written, joined.data.columns, strict=True))}  # fmt: skip
+    data = pa.RecordBatch.from_arrays([columns[n] for n in step.schema_out.names], schema=step.schema_out)
+    return replace(joined, data=data)
+
+
+def _transformed(
+    step: Step, rows: Rows, verb: Callable[[pa.RecordBatch], Columns]
+) -> tuple[pa.RecordBatch, pa.Array | None]:
+    """Run a verb on the rows that `when` selects; the others keep what they have, or null. Return the rows, and an
+    error for each row that the verb says has failed."""
     mask = _selected(step, rows)
     if mask is None or mask.all():
-        return placed(step, rows.data, verb(view(step, rows)))
+        columns = verb(view(step, rows))
+        return placed(step, rows.data, columns), _errors(step, columns, rows.count)
     if not mask.any():
-        return with_missing(rows, step).data
+        return with_missing(rows, step).data, None
     chosen = rows.select(mask)
-    done = placed(step, chosen.data, verb(view(step, chosen)))
+    columns = verb(view(step, chosen))
+    done = placed(step, chosen.data, columns)
+    errors = _errors(step, columns, chosen.count)
     left = with_missing(rows.select(~mask), step).data
     back = np.empty(rows.count, dtype=np.int64)
     back[np.flatnonzero(mask)] = np.arange(chosen.count)
     back[np.flatnonzero(~mask)] = chosen.count + np.arange(rows.count - chosen.count)
-    return concat_batches([done, left]).take(pa.array(back))
+    indices = pa.array(back)
+    if errors is not None:
+        errors = pa.concat_arrays([errors, pa.nulls(rows.count - chosen.count, pa.string())]).take(indices)
+    return concat_batches([done, left]).take(indices), errors
+
+
+def _errors(step: Step, columns: Columns, rows: int) -> pa.Array | None:
+    """Return which rows the operator says have failed, and why; None where none did."""
+    if not isinstance(columns, Partial):
+        return None
+    errors = pc.cast(columns.errors, pa.string())
+    if len(errors) != rows:
+        raise OperatorMisbehaved(f"`{step.id}` returned {len(errors)} errors for {rows} rows")
+    return errors if errors.null_count < rows else None
+
+
+def _valid(values: pa.Array) -> Booleans:
+    mask: Booleans = values.is_valid().to_numpy(zero_copy_only=False)
+    return mask
 
 
 def _judge(step: Step, operator: Filter, rows: Rows) -> tuple[Integers | None, Verdict]:
@@ -260,21 +316,19 @@ def _selected(step: Step, rows: Rows) -> Booleans | None:
     return mask
 
 
-def _fail(step: Step, failure: Failure, parcel: Parcel, tally: Tally) -> Rows | None:
-    """Account for a failed row: stop, let it pass, or set it aside."""
+def _fail(step: Step, rows: Rows, errors: pa.Array, parcel: Parcel, tally: Tally) -> Rows | None:
+    """Account for failed rows: stop, let them pass, or set them aside."""
     if step.use.on_error == "fail":
-        row = failure.rows.id_array()[0].as_py()
+        row = rows.id_array()[0].as_py()
         raise OperatorMisbehaved(
-            f"`{step.id}` failed on row {row}: {failure.error}", help="`on_error: quarantine` sets such rows aside"
+            f"`{step.id}` failed on row {row}: {errors[0].as_py()}", help="`on_error: quarantine` sets such rows aside"
         )
-    tally.errors += 1
-    tally.causes[failure.error[:200]] += 1
+    tally.errors += rows.count
+    tally.causes.update(error[:200] for error in errors.to_pylist())
     if step.use.on_error == "null":
-        return failure.rows
-    tally.quarantined += 1
-    parcel.quarantined.append(
-        Quarantined(rows=failure.rows, failed_in=step.id, errors=pa.array([failure.error], pa.string()))
-    )
+        return rows
+    tally.quarantined += rows.count
+    parcel.quarantined.append(Quarantined(rows=rows, failed_in=step.id, errors=errors))
     return None
 
 

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from fdf.errors import FdfError, MissingDependency, StageFailed, TransientError
+from fdf.models.devices import gpu_count
 from fdf.operator import Context, cache_dir
 from fdf.plan.job import StageJob, Step
 from fdf.plan.task import StageRef, Task
@@ -33,7 +34,7 @@ class Worker:
     """Runs tasks one after the other in this process."""
 
     def __init__(self, *, device: str = "auto") -> None:
-        self._device = "cpu" if device == "auto" else device
+        self._device = device
         self._digest: str | None = None
         self._job: StageJob | None = None
         self._store: Store | None = None
@@ -113,7 +114,7 @@ class Worker:
             operator_id=step.id,
             seed=seed,
             cache_dir=cache_dir(),
-            device=self._device,
+            device=self._device_of(step),
             logger=_LOG.getChild(step.id),
         )
         # Also torn down where setup stops half-way.
@@ -133,6 +134,12 @@ class Worker:
                 f"`{step.id}` ({step.use.op}) could not be set up: {type(error).__name__}: {error}",
                 help=f"fdf ops show {step.use.op}",
             ) from error
+
+    def _device_of(self, step: Step) -> str:
+        """Return what is asked for; of itself, a GPU for an operator that wants one, where there is one."""
+        if self._device != "auto":
+            return self._device
+        return "cuda" if step.use.resources.gpus and gpu_count() else "cpu"
 
 
 def run_split(

@@ -1,0 +1,90 @@
+"""LLaVACaptioner writes what transformers generates, whatever the batch."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from fdf.operator import Context, Partial
+from fdf.testing.operators import OperatorConformance
+from fdf_ops_vision.images import decode
+from fdf_ops_vision.llava import LLaVACaptioner
+
+PROMPT = "the cat"
+
+
+def generated(transformers, folder, model_class, photos, prompt, *, max_new_tokens):
+    """What transformers generates of the same decoded images, one after the other."""
+    import torch
+
+    model = getattr(transformers, model_class).from_pretrained(folder).eval()
+    processor = transformers.AutoProcessor.from_pretrained(folder)
+    said = []
+    for photo in photos:
+        inputs = processor(images=decode(photo), text=prompt, return_tensors="pt", input_data_format="channels_last")
+        with torch.inference_mode():
+            made = model.generate(**inputs, do_sample=False, max_new_tokens=max_new_tokens)
+        said.append(processor.decode(made[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True).strip())
+    return said
+
+
+def captioned(operator, photos, folder, *, at_once):
+    operator.setup(Context(operator_id="test", seed=0, cache_dir=folder))
+    try:
+        batches = [pa.record_batch({"image": photos[n : n + at_once]}) for n in range(0, len(photos), at_once)]
+        return [text for batch in batches for text in operator.generate(batch)["caption"].to_pylist()]
+    finally:
+        operator.teardown()
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 8])
+@pytest.mark.parametrize(
+    ("model", "model_class", "prompt"),
+    [
+        ("llava", "LlavaForConditionalGeneration", f"ASKED: <image> {PROMPT} SAID:"),
+        ("llava_untold", "LlavaForConditionalGeneration", f"USER: <image>\n{PROMPT} ASSISTANT:"),
+        ("llava_next", "LlavaNextForConditionalGeneration", f"ASKED: <image> {PROMPT} SAID:"),
+    ],
+)
+def test_captions_are_what_transformers_generates(
+    request, tmp_path, transformers, photos, model, model_class, prompt, at_once
+):
+    folder = request.getfixturevalue(model)
+    wanted = generated(transformers, folder, model_class, photos, prompt, max_new_tokens=6)
+    operator = LLaVACaptioner(model=str(folder), prompt=PROMPT, max_new_tokens=6)
+    assert captioned(operator, photos, tmp_path, at_once=at_once) == wanted
+    # Equal captions for all pictures would be no agreement.
+    assert len(set(wanted)) > 1
+
+
+def test_images_that_cannot_be_decoded_fail_alone(llava, llava_next, photos, tmp_path):
+    batch = pa.record_batch({"image": [photos[0], b"no image", None]})
+    for model in (llava, llava_next):
+        operator = LLaVACaptioner(model=str(model), max_new_tokens=2)
+        operator.setup(Context(operator_id="test", seed=0, cache_dir=tmp_path))
+        made = operator.generate(batch)
+        assert isinstance(made, Partial)
+        assert made["caption"].is_valid().to_pylist() == [True, False, False]
+        assert [error is None for error in made.errors.to_pylist()] == [True, False, True]
+
+
+def test_drawn_tokens_differ_from_the_likeliest(llava, photos, tmp_path):
+    greedy = captioned(LLaVACaptioner(model=str(llava), max_new_tokens=8), photos, tmp_path, at_once=8)
+    drawn = LLaVACaptioner(model=str(llava), max_new_tokens=8, temperature=1000.0)
+    assert captioned(drawn, photos, tmp_path, at_once=8) != greedy
+
+
+@pytest.mark.parametrize(("name", "value"), [("max_new_tokens", 0), ("temperature", -1.0)])
+def test_parameters_that_generate_nothing_are_refused(name, value):
+    with pytest.raises(ValueError, match=name):
+        LLaVACaptioner(**{name: value})
+
+
+class TestLLaVA(OperatorConformance):
+    batch = pa.record_batch({"image": [b"", None, b"", b""]})
+
+    @pytest.fixture(autouse=True, scope="class")
+    @classmethod
+    def _model(cls, llava, photos):
+        cls.operator = LLaVACaptioner(model=str(llava), max_new_tokens=3)
+        cls.batch = pa.record_batch({"image": [*photos[:3], None, photos[3]], "other": range(5)})
