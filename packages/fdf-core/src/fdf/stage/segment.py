@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Generator as Yields
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from fdf.histogram import observe
 from fdf.operator import Columns, Evaluator, Expansion, Filter, Generator, Partial, Refiner, Score
 from fdf.plan.job import Step
 from fdf.sharing import sharing
+from fdf.stage.ahead import Ahead
 from fdf.stage.attempts import Caller, Failure
 from fdf.stage.placing import as_batch, changed_rows, passed_on, placed, view, with_missing
 from fdf.stage.rows import Booleans, Integers, Rows, concat_batches, concat_rows
@@ -60,14 +62,24 @@ def run_segment(
     parcels: Iterable[Parcel],
     *,
     caller: Caller,
-) -> Iterator[Parcel]:
-    """Run operators, which are set up, over parcels; the same parcels come out, in the same order."""
-    for parcel in parcels:
+    ahead: Ahead | None = None,
+) -> Yields[Parcel, None, None]:
+    """Run operators, which are set up, over parcels; the same parcels come out, in the same order.
+
+    With `ahead` the next parcels are on their way while one waits for a model in another process.
+    """
+
+    def run(parcel: Parcel) -> Parcel:
         with sharing():
             for step in steps:
                 _run_step(step, parcel, caller)
         caller.leave()
-        yield parcel
+        return parcel
+
+    if ahead is None:
+        yield from map(run, parcels)
+    else:
+        yield from ahead.baton.in_order(run, parcels, most=ahead.most, room=ahead.room, size=lambda p: p.bytes_read)
 
 
 def _run_step(step: Step, parcel: Parcel, caller: Caller) -> None:
