@@ -17,7 +17,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from fdf.errors import Cancelled, Problem, StageFailed
-from fdf.stage.ahead import Ahead, Baton, ModelDied
+from fdf.stage.ahead import THREADS, Ahead, Baton, ModelDied
 from fdf.stage.blame import MAX_PLAIN_DEATHS
 from fdf.stage.events import CancelToken
 from fdf_runner_local.parcels import Answer, Ask, Hello, Line, Message, Raised, Refusal, Shared
@@ -28,6 +28,7 @@ AHEAD = 96 << 20
 GROUP = 256 << 20
 """How many bytes of rows a worker holds while models go in turn: the more, the rarer a change of models."""
 MOST_IN_GROUP = 64
+CALLS = 3
 LOOK_ROUND = 0.1
 AGAIN = 0.02
 
@@ -192,7 +193,7 @@ class RemoteModels:
         if self._desks.in_turn:
             return Ahead(baton=self._baton, most=MOST_IN_GROUP, room=GROUP)
         # For each model one that is asked and one that waits there, and one in the making.
-        return Ahead(baton=self._baton, most=1 + 2 * len(self._desks.paths), room=AHEAD)
+        return Ahead(baton=self._baton, most=1 + 2 * len(self._desks.paths), room=AHEAD, calls=CALLS)
 
     def _ask(self, operator_id: str, prepared: pa.RecordBatch, desks: list[Desk]) -> tuple[pa.RecordBatch, float]:
         size = prepared.nbytes
@@ -226,7 +227,7 @@ class RemoteModels:
     @contextmanager
     def _waiting(self) -> Iterator[None]:
         """Hand the baton on, where this thread has one: a careful attempt runs without."""
-        if threading.current_thread().name.startswith("fdf-ahead"):
+        if threading.current_thread().name.startswith(THREADS):
             with self._baton.handed_on():
                 yield
         else:

@@ -11,12 +11,16 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import pyarrow as pa
 
 T = TypeVar("T")
+R = TypeVar("R")
+THREADS = "fdf-ahead"
+"""What the names of threads begin with that have to hold a baton."""
 
 
 class Baton:
@@ -47,47 +51,61 @@ class Baton:
         return self._given_up.is_set()
 
     def in_order(
-        self, work: Callable[[T], T], items: Iterable[T], *, most: int, room: int, size: Callable[[T], int]
-    ) -> Iterator[T]:
+        self, work: Callable[[T], R], items: Iterable[T], *, most: int, room: int, size: Callable[[T], int]
+    ) -> Iterator[R]:
         """Yield `work(item)` for every item, in their order, with at most `most` of them, of `room` bytes together,
         on their way; one at least. The caller holds the baton from the first item to the last."""
         self._given_up.clear()
-        pending: deque[tuple[Future[T], int]] = deque()
+        with self.held():
+            try:
+                yield from self.within(work, items, most=most, room=room, size=size)
+            finally:
+                self._given_up.set()
+
+    def within(
+        self, work: Callable[[T], R], items: Iterable[T], *, most: int, room: int, size: Callable[[T], int]
+    ) -> Iterator[R]:
+        """Do what `in_order` does for a caller that holds the baton already."""
+        pending: deque[tuple[Future[R], int]] = deque()
         under_way = 0
 
-        def run(item: T) -> T:
+        def run(item: T) -> R:
             with self.held():
                 return work(item)
 
-        with ThreadPoolExecutor(most, thread_name_prefix="fdf-ahead") as pool, self.held():
-            try:
-                for item in items:
-                    weight = size(item)
-                    while pending and (len(pending) >= most or under_way + weight > room):
-                        done, lighter = pending.popleft()
-                        yield self._result(done)
-                        under_way -= lighter
-                    pending.append((pool.submit(run, item), weight))
-                    under_way += weight
-                while pending:
-                    yield self._result(pending.popleft()[0])
-            finally:
-                self._given_up.set()
-                for future, _ in pending:
-                    future.cancel()
+        pool = ThreadPoolExecutor(most, thread_name_prefix=THREADS)
+        try:
+            for item in items:
+                weight = size(item)
+                while pending and (len(pending) >= most or under_way + weight > room):
+                    done, lighter = pending.popleft()
+                    yield self._result(done)
+                    under_way -= lighter
+                # What is shared within a batch is shared by the threads that it takes.
+                pending.append((pool.submit(copy_context().run, run, item), weight))
+                under_way += weight
+            while pending:
+                yield self._result(pending.popleft()[0])
+        finally:
+            for future, _ in pending:
+                future.cancel()
+            with self.handed_on():
+                pool.shutdown()
 
-    def _result(self, future: Future[T]) -> T:
+    def _result(self, future: Future[R]) -> R:
         with self.handed_on():
             return future.result()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ahead:
-    """How far a worker goes ahead: so many batches, and so many bytes of rows."""
+    """How far a worker goes ahead: so many batches of the reader, and so many bytes of rows."""
 
     baton: Baton
     most: int
     room: int
+    calls: int = 1
+    """How many calls of one operator may be on their way within one batch of the reader."""
 
 
 class Elsewhere(Protocol):

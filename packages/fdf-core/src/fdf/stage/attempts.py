@@ -7,7 +7,7 @@ are as small from the start. A transient fault is retried with back-off and neve
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -17,7 +17,7 @@ import numpy as np
 from fdf.errors import FdfError, Problem, StageFailed, TransientError
 from fdf.models.batching import BatchSize
 from fdf.models.memory import is_out_of_memory
-from fdf.stage.ahead import ModelDied
+from fdf.stage.ahead import Ahead, ModelDied
 from fdf.stage.blame import Attempt, Crumb
 from fdf.stage.rows import Rows
 from fdf.storage.retry import gave_up
@@ -50,7 +50,8 @@ class Caller:
     """Calls operators for one split, under one attempt's instructions.
 
     `sizes` are how many rows those operators get whose `batch_size` is `auto`. `fits` remembers from split to split,
-    by operator, how many rows there was memory for.
+    by operator, how many rows there was memory for. Calls of operators whose model is `elsewhere` overlap, as far as
+    `ahead` lets them.
     """
 
     def __init__(
@@ -60,11 +61,15 @@ class Caller:
         *,
         sizes: Mapping[str, BatchSize] | None = None,
         fits: dict[str, int] | None = None,
+        ahead: Ahead | None = None,
+        elsewhere: Collection[str] = (),
     ) -> None:
         self._attempt = attempt
         self._at = at if attempt.careful else None
         self._condemned: dict[str, dict[int, str]] = {}
         self._sizes = sizes or {}
+        self._ahead = ahead
+        self._elsewhere = elsewhere
         self._fits = {} if fits is None else fits
         for row in attempt.condemned:
             self._condemned.setdefault(row.operator_id, {})[row.ordinal] = row.error
@@ -73,13 +78,26 @@ class Caller:
         self, operator_id: str, rows: Rows, verb: Callable[[Rows], T], *, batch_size: RowsPerBatch | None = None
     ) -> Iterator[Success[T] | Failure]:
         """Yield the outcome of every row (there is one at least), in order, in as few pieces as possible."""
-        for piece in self._pieces(operator_id, rows, batch_size):
-            condemned = self._condemned.get(operator_id)
-            if condemned and piece.count and int(piece.ordinals[0]) in condemned:
-                for i in range(piece.count):
-                    yield Failure(piece.slice(i, i + 1), condemned[int(piece.ordinals[0])])
-                continue
-            yield from self._bisect(operator_id, piece, verb)
+        pieces = self._pieces(operator_id, rows, batch_size)
+        if self._ahead is None or self._ahead.calls == 1 or operator_id not in self._elsewhere:
+            for piece in pieces:
+                yield from self._outcomes(operator_id, piece, verb)
+            return
+
+        def all_of(piece: Rows) -> list[Success[T] | Failure]:
+            return list(self._outcomes(operator_id, piece, verb))
+
+        most, room = self._ahead.calls, self._ahead.room
+        for outcomes in self._ahead.baton.within(all_of, pieces, most=most, room=room, size=lambda r: r.data.nbytes):
+            yield from outcomes
+
+    def _outcomes(self, operator_id: str, piece: Rows, verb: Callable[[Rows], T]) -> Iterator[Success[T] | Failure]:
+        condemned = self._condemned.get(operator_id)
+        if condemned and piece.count and int(piece.ordinals[0]) in condemned:
+            for i in range(piece.count):
+                yield Failure(piece.slice(i, i + 1), condemned[int(piece.ordinals[0])])
+            return
+        yield from self._bisect(operator_id, piece, verb)
 
     def leave(self) -> None:
         """Say that no operator is at work: what kills the worker from here on is not a row's fault."""

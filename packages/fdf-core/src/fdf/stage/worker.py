@@ -39,6 +39,7 @@ class Held:
     sizes: dict[str, BatchSize] = field(default_factory=dict)
     fits: dict[str, int] = field(default_factory=dict)
     ahead: Ahead | None = None
+    elsewhere: set[str] = field(default_factory=set)
 
 
 class Worker:
@@ -142,6 +143,7 @@ class Worker:
         if infer is not None and self._elsewhere is not None:
             runtime.elsewhere = infer
             self._held.ahead = self._elsewhere.ahead()
+            self._held.elsewhere.add(step.id)
         if step.use.batch_size == "auto":
             runtime.batching = self._held.sizes[step.id] = BatchSize()
 
@@ -162,9 +164,9 @@ def run_split(
     held = held or Held()
     opened = open_task(task, job, readers=readers)
     watched = _watched(opened.parcels, task, job, emit, cancel)
-    caller = Caller(attempt, at, sizes=held.sizes, fits=held.fits)
     # A careful attempt tells where it is, and so is at one place only.
     ahead = None if attempt.careful else held.ahead
+    caller = Caller(attempt, at, sizes=held.sizes, fits=held.fits, ahead=ahead, elsewhere=held.elsewhere)
     with closing(run_segment(job.steps, watched, caller=caller, ahead=ahead)) as parcels:
         return commit_task(task, job, parcels, store, opened=opened, attempts=attempt.number)
 
