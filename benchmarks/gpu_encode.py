@@ -17,10 +17,12 @@ import argparse
 import io
 import math
 import os
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -129,20 +131,21 @@ def busy(place: Path, options: argparse.Namespace) -> None:
     for number in range(files):
         ids = pa.array(range(number * rows // files, (number + 1) * rows // files), pa.int64())
         pq.write_table(pa.table({"n": ids}), place / f"{number}.parquet", row_group_size=options.batch_size)
-    print("latency ms | CPU ms of preparation | batches | workers | CPU seconds | device busy")
+    print("latency ms | CPU ms per preparation | batches | workers | CPU s | load | ms between calls, median | busy")
     for milliseconds in options.latency_ms:
         log = place / f"log-{milliseconds}"
         parameters = {"log": str(log), "seconds": milliseconds / 1e3, "preparing": options.prepare_ms / 1e3}
         step = {"id": "model", "kind": "score", "op": f"{__file__}:FixedLatency", "params": parameters,
                 "batch_size": options.batch_size}  # fmt: skip
-        before = os.times()
+        began = os.times()
         run(place, step, name=f"busy-{milliseconds}", workers=options.workers)
-        after = os.times()
-        spent = after.children_user + after.children_system - before.children_user - before.children_system
+        ended = os.times()
+        spent = ended.children_user + ended.children_system - began.children_user - began.children_system
         found = calls(log)
+        between = statistics.median(after[1] - before[2] for before, after in pairwise(found))
         print(
             f"{milliseconds:g} | {options.prepare_ms:g} | {len(found)} | {options.workers} | {spent:.1f} | "
-            f"{busy_share(found):.1%}"
+            f"{os.getloadavg()[0]:.1f} | {between * 1e3:.2f} | {busy_share(found):.1%}"
         )
 
 
@@ -164,6 +167,8 @@ def encode(place: Path, options: argparse.Namespace) -> None:
     from fdf.models.libraries import require_transformers
 
     torch, transformers = require_transformers(operator="benchmark", install="fdf-ops-vision[models]")
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
     device = "cuda" if options.device != "cpu" and gpu_count() else "cpu"
     size = SIZES[options.model]
     model = place / "model"
