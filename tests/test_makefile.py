@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,21 @@ def test_demo_installs_from_the_small_lock_alone():
     plan = run("make", "--dry-run", "demo", "VENV=.venv-that-is-not-there").stdout
     assert "requirements.lock" in plan
     assert "requirements-dev.lock" not in plan
+
+
+def test_demo_installs_the_packages_that_its_lock_is_for():
+    plan = run("make", "--dry-run", "demo", "VENV=.venv-that-is-not-there").stdout
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert set(re.findall(r"-e \./packages/(\S+)/", plan)) == set(wanted)
+    assert "torch" not in plan
+    assert "constraints.txt" not in plan
+
+
+def test_torch_is_installed_first_and_by_itself():
+    plan = run("make", "--dry-run", "install", "VENV=.venv-that-is-not-there").stdout
+    installs = re.findall(r"pip .*install (.*)", plan)
+    assert "--no-deps -r constraints.txt" in installs[0]
+    assert all("--no-deps" in line for line in installs)
 
 
 def test_second_call_installs_nothing(tmp_path):

@@ -100,3 +100,39 @@ def test_bundled_recipe_runs_outside_the_checkout(python, tmp_path):
     assert counts["rows_out"] == 20
     script = "import polars as pl; print(pl.read_parquet('out/*.parquet')['id'].to_list())"
     assert "'short'" not in run(python, "-c", script, cwd=tmp_path).stdout
+
+
+@pytest.fixture(scope="module")
+def python_with_images(python, wheels) -> Path:
+    """The same environment with the image operators, without the libraries of models."""
+    folder = python.parents[2]
+    pins = re.findall(r"^([\w.-]+==\S+(?: ; [^\\\n]+)?)", (ROOT / "requirements-dev.lock").read_text(), re.MULTILINE)
+    constraints = folder / "constraints-dev.txt"
+    constraints.write_text("\n".join(pins))
+    run(python, "-m", "pip", "install", "-qq", "--constraint", constraints, wheels["fdf-ops-vision"], cwd=folder)
+    run(python, "-m", "pip", "check", cwd=folder)
+    return python
+
+
+def test_image_facts_need_no_model_library(python_with_images, tmp_path):
+    script = (
+        "import io, sys, fdf; from PIL import Image; from fdf_ops_vision.image_info import ImageInfo;"
+        "out = io.BytesIO(); Image.new('RGB', (30, 20)).save(out, 'JPEG');"
+        "result = fdf.run(fdf.Pipeline('facts').read([{'image': out.getvalue()}]).stage('s', [ImageInfo()]));"
+        "print(result.to_arrow()['image_width'].to_pylist(), 'torch' in sys.modules)"
+    )
+    assert run(python_with_images, "-c", script, cwd=tmp_path).stdout.split("\n")[-2] == "[30] False"
+
+
+def test_model_without_its_libraries_says_what_to_install(python_with_images, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text('{"model_type": "siglip", "vision_config": {"hidden_size": 8}}')
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"")
+    script = (
+        "import fdf; from fdf_ops_vision.siglip import SigLIPEncoder\n"
+        "pipeline = fdf.Pipeline('e').read([{'image': b'x'}]).stage('s', [SigLIPEncoder(model='model')])\n"
+        "try: fdf.run(pipeline, runner='serial')\n"
+        "except fdf.FdfError as error: print(error.exit_code, error.problems[0].help)"
+    )
+    said = run(python_with_images, "-c", script, cwd=tmp_path).stdout.split("\n")[-2]
+    assert said == '4 pip install "fdf-ops-vision[models]"'

@@ -10,6 +10,9 @@ import pytest
 import fdf
 from fdf.errors import MissingDependency
 from fdf.models import devices
+from fdf.operators.passthrough import PassthroughRefiner
+from fdf.plan.compile import compile_plan
+from fdf.runner.devices import without_gpu
 
 
 @pytest.fixture
@@ -49,3 +52,15 @@ def test_gpus_are_counted_as_far_as_they_are_visible(
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert devices.gpu_count() == count
+
+
+def test_operators_that_want_a_gpu_are_named_where_there_is_none(machine: Path) -> None:
+    step = fdf.Step(PassthroughRefiner(), "refiner.model", resources={"gpus": 0.5})
+    source = fdf.Pipeline("devices").read(pa.table({"n": [1]}))
+    plan = compile_plan(source.stage("s", [step]).recipe())
+    told = without_gpu(plan, device="auto")
+    assert told == "this machine offers no GPU, so that `refiner.model` will run on its CPU"
+    assert without_gpu(plan, device="cpu") is None
+    assert without_gpu(compile_plan(source.stage("s", [PassthroughRefiner()]).recipe()), device="auto") is None
+    (machine / "dev" / "nvidia0").touch()
+    assert without_gpu(plan, device="auto") is None

@@ -79,6 +79,23 @@ class Doubler(ModelScore):
         return {"double": pa.array(tensor(inferred, "y"), kind)}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Halver(fdf.Refiner):
+    """Halves even numbers; odd ones fail."""
+
+    field: str = "n"
+
+    version = "1.0.0"
+
+    def writes(self, schema: pa.Schema) -> dict[str, pa.DataType | None]:
+        return {"n": pa.int64()}
+
+    def refine(self, batch: pa.RecordBatch) -> Columns:
+        numbers = batch.column("n").to_numpy()
+        errors = pa.array(["odd" if n % 2 else None for n in numbers], pa.string())
+        return Partial({"n": pa.array(numbers // 2)}, errors=errors)
+
+
 def doubled(operator: Doubler, numbers: list[int | None]) -> Columns:
     return operator.score(pa.record_batch({"n": pa.array(numbers, pa.int64())}))
 
@@ -128,6 +145,31 @@ def test_rows_a_verb_refuses_are_quarantined_at_the_price_of_one_call(tmp_path, 
     assert result.to_arrow().column("double").to_pylist() == [2.0, 4.0, None, 6.0]
     assert result.manifest["counts"]["rows_quarantined"] == 2
     assert SEEN == [3]
+
+
+@pytest.mark.parametrize("on_error", ["null", "quarantine"])
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_failed_rows_and_rows_left_out_keep_their_places(tmp_path, monkeypatch, on_error, batch_size):
+    monkeypatch.setenv("FDF_HOME", str(tmp_path / "home"))
+    numbers = [1, 13, 50, 2, None, 13, 60, 13, 3, 70]
+    step = fdf.Step(Doubler(), when="n < 40", on_error=on_error, batch_size=batch_size)
+    stage = fdf.Pipeline("doubles").read(pa.table({"n": numbers})).stage("s", [step], path=str(tmp_path / "s"))
+    result = fdf.run(stage, runner="serial")
+    double = {1: 2.0, 2: 4.0, 3: 6.0}
+    kept = [n for n in numbers if n != 13 or on_error == "null"]
+    assert result.to_arrow().select(["n", "double"]).to_pylist() == [{"n": n, "double": double.get(n)} for n in kept]
+    counts = result.manifest["counts"]
+    assert counts["rows_quarantined"] == (3 if on_error == "quarantine" else 0)
+    assert result.manifest["operators"][0]["errors"] == 3
+
+
+def test_refiner_that_reports_failed_rows_leaves_them_as_they_were(tmp_path, monkeypatch):
+    monkeypatch.setenv("FDF_HOME", str(tmp_path / "home"))
+    step = fdf.Step(Halver(), on_error="null")
+    stage = fdf.Pipeline("halves").read(pa.table({"n": [4, 7, 8]})).stage("s", [step], path=str(tmp_path / "s"))
+    table = fdf.run(stage, runner="serial").to_arrow()
+    assert table.column("n").to_pylist() == [2, 7, 4]
+    assert table.column("__fdf__/refined_by").to_pylist() == [["refiner.Halver"], [], ["refiner.Halver"]]
 
 
 def test_out_of_memory_halves_and_is_remembered(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 import pytest
+from PIL import Image
 
 from fdf.operator import Context, Partial
 from fdf.testing.operators import OperatorConformance
@@ -68,6 +69,15 @@ def test_images_that_cannot_be_decoded_fail_alone(llava, llava_next, photos, tmp
         assert [error is None for error in made.errors.to_pylist()] == [True, False, True]
 
 
+def test_thin_images_are_refused_before_they_are_enlarged(llava, llava_next, as_file, tmp_path):
+    thin = as_file(Image.new("RGB", (1, 65)))
+    for model in (llava, llava_next):
+        operator = LLaVACaptioner(model=str(model), max_new_tokens=2)
+        operator.setup(Context(operator_id="test", seed=0, cache_dir=tmp_path))
+        made = operator.generate(pa.record_batch({"image": [thin, as_file(Image.new("RGB", (64, 1)))]}))
+        assert made.errors.to_pylist() == ["sides of 1 and 65 pixels are further apart than max_aspect (64)", None]
+
+
 def test_drawn_tokens_differ_from_the_likeliest(llava, photos, tmp_path):
     greedy = captioned(LLaVACaptioner(model=str(llava), max_new_tokens=8), photos, tmp_path, at_once=8)
     drawn = LLaVACaptioner(model=str(llava), max_new_tokens=8, temperature=1000.0)
@@ -81,6 +91,7 @@ def test_parameters_that_generate_nothing_are_refused(name, value):
 
 
 class TestLLaVA(OperatorConformance):
+    operator = LLaVACaptioner()  # of tiny weights, once they are made
     batch = pa.record_batch({"image": [b"", None, b"", b""]})
 
     @pytest.fixture(autouse=True, scope="class")

@@ -285,7 +285,7 @@ def test_models_on_the_cpu_are_told_once(place, runner, monkeypatch):
     events = []
     fdf.run(steps, runner=runner, workers=2, on_event=events.append)
     told = [e.data["message"] for e in events if e.kind == "warning" and "GPU" in e.data["message"]]
-    assert told == ["this machine offers no GPU: `score.said`, `score.also` will run on the CPU"]
+    assert told == ["this machine offers no GPU, so that `score.said`, `score.also` will run on its CPU"]
 
 
 def test_bytes_on_their_way_are_bounded_behind_a_slow_model(place):
@@ -330,7 +330,8 @@ def test_auto_batches_grow_while_they_pay(place):
 def test_auto_batches_stop_where_memory_does(place):
     pq.write_table(pa.table({"n": pa.array(range(20, 1020), pa.int64())}), place / "in" / "9.parquet")
     run(place, step(place, rows="auto", latency=0.01, fits=40), workers=1)
-    assert Counter(what for _, what, _, _ in noted(place))["memory"] == 1
+    # Three calls of 64 rows may be on their way before the first of them is refused.
+    assert 1 <= Counter(what for _, what, _, _ in noted(place))["memory"] <= 3
     assert max(rows for _, what, _, rows in noted(place) if what == "infer") == 32
 
 

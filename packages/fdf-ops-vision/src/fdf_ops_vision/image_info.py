@@ -21,8 +21,10 @@ class ImageInfo(Score):
     Formats and modes are Pillow's names (`JPEG`, `CMYK`). No pixel is decoded: a truncated file has its size all the
     same, and fails where an operator decodes it. A null image gives nulls; bytes that are no image fail.
 
-    >>> pixel = bytes.fromhex("424d3a000000000000003600000028000000010000000100000001001800000000000400000000000000"
-    ...                       "000000000000000000000000ffffff00")
+    >>> pixel = bytes.fromhex(
+    ...     "424d3a000000000000003600000028000000010000000100000001001800000000000400000000000000"
+    ...     "000000000000000000000000ffffff00"
+    ... )
     >>> made = ImageInfo().score(pa.record_batch({"image": [pixel, None]}))
     >>> made["image_format"].to_pylist(), made["image_width"].to_pylist()
     (['BMP', None], [1, None])

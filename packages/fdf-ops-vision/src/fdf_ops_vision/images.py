@@ -66,6 +66,14 @@ class Images:
         """Return one image as RGB. Raises BadImage."""
         return self._store.pixels(int(self._rows[row]))
 
+    def no_longer_than(self, row: int, *, max_aspect: float | None) -> Pixels:
+        """Return one image as RGB. Raises BadImage, also where one side is more than so many times the other."""
+        pixels = self[row]
+        short, long = sorted(pixels.shape[:2])
+        if max_aspect is not None and long > short * max_aspect:
+            raise BadImage(f"sides of {short} and {long} pixels are further apart than max_aspect ({max_aspect:g})")
+        return pixels
+
 
 class _Store:
     def __init__(self, column: pa.Array, max_pixels: int) -> None:

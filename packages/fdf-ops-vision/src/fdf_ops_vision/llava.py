@@ -52,6 +52,9 @@ class LLaVACaptioner(PinnedWeights, ModelGenerator):
     """What the model computes in; null: what its weights are stored in on a GPU, float32 on a CPU."""
     max_pixels: int = MAX_PIXELS
     """Images with more pixels than this fail before they are decoded."""
+    max_aspect: float = 64.0
+    """Images with one side more than so many times the other fail: a processor that scales the shorter side to its
+    size makes the longer one as many times larger, before it cuts it."""
     column: str = "caption"
     """The name of the new column."""
     trust_remote_code: bool = False
@@ -93,9 +96,10 @@ class LLaVACaptioner(PinnedWeights, ModelGenerator):
         """Decode images; for LLaVA's own processor, whose images are all of one size, also resize."""
         images = images_of(batch.column(self.field), max_pixels=self.max_pixels)
         if self._is_dense():
-            tensors, errors = pixel_tensors(images, self._processor().image_processor)
+            processor = self._processor().image_processor
+            tensors, errors = pixel_tensors(images, processor, max_aspect=self.max_aspect)
             return Prepared(tensor_batch(tensors), errors)
-        return _whole(images)
+        return _whole(images, max_aspect=self.max_aspect)
 
     def infer(self, prepared: pa.RecordBatch) -> pa.RecordBatch:
         """Generate tokens, for all rows at once; those of the prompt are left out."""
@@ -161,13 +165,13 @@ class LLaVACaptioner(PinnedWeights, ModelGenerator):
         return held.processor
 
 
-def _whole(images: Images) -> Prepared:
+def _whole(images: Images, *, max_aspect: float) -> Prepared:
     """Return images as they are, with their height and width, for a processor that cuts each in its own way."""
     errors: list[str | None] = [None] * len(images)
     found: list[Pixels] = []
     for row in range(len(images)):
         try:
-            found.append(images[row])
+            found.append(images.no_longer_than(row, max_aspect=max_aspect))
         except BadImage as error:
             errors[row] = str(error)
     shapes = np.array([image.shape[:2] for image in found], dtype=np.int32).reshape(-1, 2)

@@ -67,21 +67,22 @@ class PinnedWeights:
         return model.to(context.device).eval()
 
 
-def pixel_tensors(images: Images, processor: Any, **options: Any) -> tuple[dict[str, npt.NDArray[Any]], pa.Array]:
+def pixel_tensors(
+    images: Images, processor: Any, *, max_aspect: float | None = None
+) -> tuple[dict[str, npt.NDArray[Any]], pa.Array]:
     """Return what an image processor makes of images, as tensors with a row each, and an error per image or null.
 
     A tensor holds only the images that could be decoded, in their order. Where the processor's last step is to
     normalize pixels, this is left to `on_device`: bytes are a quarter of floats on their way there.
     """
-    if _normalizes_last(processor):
-        options |= {"do_rescale": False, "do_normalize": False}
+    options = {"do_rescale": False, "do_normalize": False} if _normalizes_last(processor) else {}
     errors: list[str | None] = [None] * len(images)
     parts: list[dict[str, npt.NDArray[Any]]] = []
     for start in range(0, len(images), _IMAGES_AT_ONCE):
         some = []
         for row in range(start, min(start + _IMAGES_AT_ONCE, len(images))):
             try:
-                some.append(images[row])
+                some.append(images.no_longer_than(row, max_aspect=max_aspect))
             except BadImage as error:
                 errors[row] = str(error)
         if some:

@@ -14,7 +14,7 @@ from fdf.errors import MissingDependency, PlanError, Problem
 from fdf.models.contract import ModelOperator
 from fdf.models.devices import gpu_count
 from fdf.plan.task import StageRef, Task
-from fdf.runner.devices import check_device, check_gpus, models_on_cpu
+from fdf.runner.devices import check_device, check_gpus, without_gpu
 from fdf.stage.events import CancelToken, Emit, Event
 from fdf.storage.uri import protocol_of
 from fdf_runner_local.crew import Crew
@@ -77,7 +77,7 @@ class LocalRunner:
         steps = [step for stage in plan.stages for step in stage.job.steps]
         check_gpus(steps, self._gpus())
         self._stages = {stage.job.stage: stage.job.steps for stage in plan.stages}
-        self._remark = models_on_cpu(steps, self._device)
+        self._remark = without_gpu(plan, device=self._device)
         if isinstance(self._nursery, ForkNursery):
             self._nursery.preload = _store_libraries(plan)
         if sys.platform == "win32":
@@ -102,7 +102,7 @@ class LocalRunner:
         tasks, stage = _stage_of(tasks)
         steps = self._stages.get(stage.name, ()) if stage is not None else ()
         models = self._models(steps)
-        if models is not None and self._remark is not None and stage is not None:
+        if self._remark is not None and stage is not None:
             emit(Event(kind="warning", stage=stage.name, data={"message": self._remark}))
             self._remark = None
         crew = Crew(

@@ -6,11 +6,19 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fdf.errors import MissingDependency, Problem
-from fdf.models.contract import ModelOperator
 from fdf.models.devices import gpu_count
 
 if TYPE_CHECKING:
     from fdf.plan.job import Step
+    from fdf.plan.model import Plan
+
+
+def without_gpu(plan: Plan, *, device: str) -> str | None:
+    """Say which operators that ask for a GPU will run on the CPU of this machine; None where none will."""
+    if device != "auto" or gpu_count():
+        return None
+    ids = [f"`{step.id}`" for stage in plan.stages for step in stage.job.steps if step.use.resources.gpus]
+    return f"this machine offers no GPU, so that {', '.join(ids)} will run on its CPU" if ids else None
 
 
 def check_device(device: str) -> None:
@@ -38,11 +46,3 @@ def check_gpus(steps: Sequence[Step], gpus: int) -> None:
     ]
     if problems:
         raise MissingDependency(*problems)
-
-
-def models_on_cpu(steps: Sequence[Step], device: str) -> str | None:
-    """Return what a runner says once where models that want a GPU run on the CPU, since there is none; else None."""
-    names = [f"`{s.id}`" for s in steps if isinstance(s.use.operator, ModelOperator) and s.use.resources.gpus]
-    if device != "auto" or not names or gpu_count():
-        return None
-    return f"this machine offers no GPU: {', '.join(names)} will run on the CPU"

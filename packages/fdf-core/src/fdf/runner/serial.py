@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from fdf.plan.task import Task
-from fdf.runner.devices import check_device, models_on_cpu
+from fdf.runner.devices import check_device, without_gpu
 from fdf.stage.events import CancelToken, Emit, Event
 from fdf.stage.worker import Worker
 
@@ -26,7 +26,7 @@ class SerialRunner:
     def check(self, plan: Plan) -> None:
         """Refuse a device that this machine does not have."""
         check_device(self._device)
-        self._remark = models_on_cpu([s for stage in plan.stages for s in stage.job.steps], self._device)
+        self._remark = without_gpu(plan, device=self._device)
 
     def run(self, tasks: Iterable[Task], emit: Emit, cancel: CancelToken) -> None:
         """Run the tasks in their order."""
