@@ -320,10 +320,10 @@ def _shared(process):
 
 def test_auto_batches_grow_while_they_pay(place):
     pq.write_table(pa.table({"n": pa.array(range(20, 2020), pa.int64())}), place / "in" / "9.parquet")
-    result = run(place, step(place, rows="auto", latency=0.01), workers=1)
+    result = run(place, step(place, rows="auto", latency=0.05), workers=1)
     sizes = [rows for _, what, _, rows in noted(place) if what == "infer"]
     assert sizes[0] == 8
-    assert max(sizes) >= 128
+    assert max(sizes) >= 64
     assert result.manifest["counts"]["rows_out"] == FILES * ROWS + 2000
 
 
