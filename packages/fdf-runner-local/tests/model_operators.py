@@ -89,6 +89,8 @@ class Tiny(ModelScore):
             raise KeyError("this row")
         if self.trouble == "segfaults":
             ctypes.string_at(0)
+        if self.trouble == "breaks the device":
+            raise RuntimeError("CUDA error: device-side assert triggered")
         if self.trouble == "exits":
             os._exit(3)
         if self.trouble == "killed once" and first(Path(self.folder, "killed")):

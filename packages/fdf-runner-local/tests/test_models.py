@@ -91,6 +91,12 @@ def test_model_is_loaded_once_in_a_process_of_its_own(place):
     assert processes(place, "infer").keys() == processes(place, "unload").keys() == loaded.keys()
 
 
+def test_interpreters_of_their_own_hold_models_too(place):
+    result = fdf.run(recipe(place, step(place)), runner=LocalRunner(workers=1, start="spawn"))
+    assert list(processes(place, "device").values()) == [1]
+    assert outcome(result) == reference(place, step(place))
+
+
 def test_model_that_wants_no_gpu_stays_in_the_workers(place):
     run(place, step(place, gpus=0), workers=2)
     assert processes(place, "device").keys() == processes(place, "cpu").keys()
@@ -154,13 +160,14 @@ def test_model_process_killed_from_outside_is_replaced(place):
     assert outcome(result) == reference(place, slow)
 
 
-def test_only_the_row_that_segfaults_the_model_is_quarantined(place):
+@pytest.mark.parametrize(("trouble", "name"), [("segfaults", "SIGSEGV"), ("breaks the device", "SIGABRT")])
+def test_only_the_row_that_kills_its_model_is_quarantined(place, trouble, name):
     events = []
-    result = run(place, step(place, trouble="segfaults", row=117), on_event=events.append)
+    result = run(place, step(place, trouble=trouble, row=117), on_event=events.append)
     assert result.manifest["counts"]["rows_out"] == FILES * ROWS - 1
     (file,) = result.manifest["quarantine"]
     (row,) = pq.read_table(Path(result.path, file["path"])).to_pylist()
-    assert (row["n"], row["__fdf__/error"]) == (117, "killed its worker twice: SIGSEGV")
+    assert (row["n"], row["__fdf__/error"]) == (117, f"killed its worker twice: {name}")
     assert [e for e in events if e.kind == "split_retried"] == []
 
 
@@ -322,7 +329,7 @@ def test_auto_batches_grow_while_they_pay(place):
     pq.write_table(pa.table({"n": pa.array(range(20, 2020), pa.int64())}), place / "in" / "9.parquet")
     result = run(place, step(place, rows="auto", latency=0.05), workers=1)
     sizes = [rows for _, what, _, rows in noted(place) if what == "infer"]
-    assert sizes[0] == 8
+    assert max(sizes[:4]) == 8
     assert max(sizes) >= 64
     assert result.manifest["counts"]["rows_out"] == FILES * ROWS + 2000
 

@@ -14,6 +14,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from contextlib import suppress
 
 import pyarrow as pa
@@ -42,6 +43,9 @@ class Server:
         if visible:
             # Before torch looks for GPUs: an operator that says `cuda` means its own.
             os.environ["CUDA_VISIBLE_DEVICES"] = _of_visible(visible)
+        if self._device == "cpu":
+            # Before torch is imported: its threads share the CPUs with the workers, and must not spin while they wait.
+            os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         job = serve.stage.load()
         self._seed = job.seed
         self._steps: dict[str, Step] = {s.id: s for s in job.steps if s.id in serve.slot.operator_ids}
@@ -125,6 +129,9 @@ class Server:
         try:
             made = operator.inferred(request.batch)
         except Exception as error:  # noqa: BLE001 (an operator may raise anything; the worker judges the row)
+            if _breaks_device(error):
+                traceback.print_exc()
+                os.abort()
             told = _portable(error)
         seconds = time.perf_counter() - started
         with suppress(OSError):  # A worker that is gone waits for nothing.
@@ -171,6 +178,12 @@ def _of_visible(numbers: str) -> str:
         return numbers
     names = [name.strip() for name in shown.split(",")]
     return ",".join(names[int(number)] for number in numbers.split(","))
+
+
+def _breaks_device(error: Exception) -> bool:
+    """Say whether a GPU refuses everything from now on (an assertion or a bad address in a kernel): then only another
+    process can go on, and the rows are to blame as for any other fault."""
+    return isinstance(error, RuntimeError) and "CUDA error" in str(error) and not is_out_of_memory(error)
 
 
 def _portable(error: Exception) -> Exception:

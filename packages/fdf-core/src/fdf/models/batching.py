@@ -14,8 +14,8 @@ TIMINGS = 4
 class BatchSize:
     """Doubles from 8 rows while a batch twice as large is at least a tenth faster per row; halves where memory ends.
 
-    The first batch of each size is not timed: on a GPU it pays for choosing kernels and for new memory. Of the next four
-    the fastest counts, since what else a machine does only makes them slower.
+    The first batch of each size is not timed: on a GPU it pays for choosing kernels and for new memory. Of the next
+    four the fastest counts, since what else a machine does only makes them slower.
 
     >>> size = BatchSize()
     >>> for _ in range(40):
