@@ -116,6 +116,14 @@ def test_row_that_raises_is_quarantined_with_the_same_words(place):
     assert (row["n"], row["__fdf__/error"]) == (117, "KeyError: 'this row'")
 
 
+def test_row_that_raises_may_fail_the_stage_while_others_wait(place):
+    began = time.monotonic()
+    wrong = {**step(place, trouble="raises", row=105, rows=1, latency=0.05), "on_error": "fail"}
+    with pytest.raises(OperatorMisbehaved, match=r"`score.said` failed on row .*:5: KeyError: 'this row'"):
+        run(place, wrong, workers=1)
+    assert time.monotonic() - began < 30
+
+
 def test_wrong_shape_fails_the_stage_by_its_name(place):
     with pytest.raises(OperatorMisbehaved, match=r"infer\(\) of Tiny returned 3 rows for 4"):
         run(place, step(place, trouble="shape"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
@@ -52,7 +52,7 @@ class Baton:
 
     def in_order(
         self, work: Callable[[T], R], items: Iterable[T], *, most: int, room: int, size: Callable[[T], int]
-    ) -> Iterator[R]:
+    ) -> Generator[R, None, None]:
         """Yield `work(item)` for every item, in their order, with at most `most` of them, of `room` bytes together,
         on their way; one at least. The caller holds the baton from the first item to the last."""
         self._given_up.clear()
@@ -64,7 +64,7 @@ class Baton:
 
     def within(
         self, work: Callable[[T], R], items: Iterable[T], *, most: int, room: int, size: Callable[[T], int]
-    ) -> Iterator[R]:
+    ) -> Generator[R, None, None]:
         """Do what `in_order` does for a caller that holds the baton already."""
         pending: deque[tuple[Future[R], int]] = deque()
         under_way = 0

@@ -7,7 +7,8 @@ are as small from the start. A transient fault is retried with back-off and neve
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -76,7 +77,7 @@ class Caller:
 
     def call(
         self, operator_id: str, rows: Rows, verb: Callable[[Rows], T], *, batch_size: RowsPerBatch | None = None
-    ) -> Iterator[Success[T] | Failure]:
+    ) -> Generator[Success[T] | Failure, None, None]:
         """Yield the outcome of every row (there is one at least), in order, in as few pieces as possible."""
         pieces = self._pieces(operator_id, rows, batch_size)
         if self._ahead is None or self._ahead.calls == 1 or operator_id not in self._elsewhere:
@@ -88,8 +89,10 @@ class Caller:
             return list(self._outcomes(operator_id, piece, verb))
 
         most, room = self._ahead.calls, self._ahead.room
-        for outcomes in self._ahead.baton.within(all_of, pieces, most=most, room=room, size=lambda r: r.data.nbytes):
-            yield from outcomes
+        calls = self._ahead.baton.within(all_of, pieces, most=most, room=room, size=lambda r: r.data.nbytes)
+        with closing(calls):
+            for outcomes in calls:
+                yield from outcomes
 
     def _outcomes(self, operator_id: str, piece: Rows, verb: Callable[[Rows], T]) -> Iterator[Success[T] | Failure]:
         condemned = self._condemned.get(operator_id)
