@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import weakref
 from dataclasses import dataclass
 
@@ -11,10 +12,16 @@ import pytest
 
 import fdf
 from fdf.errors import OperatorMisbehaved
+from fdf.models.batching import BatchSize
 from fdf.models.contract import ModelScore, Prepared
+from fdf.models.copying import forget_copies, start_copies, tensor_on
 from fdf.models.memory import is_out_of_memory
 from fdf.models.tensors import tensor, tensor_batch
 from fdf.operator import Columns, Context, Partial
+from fdf.stage.ahead import Ahead, Baton, ModelDied
+from fdf.stage.attempts import Caller, Failure, Success
+from fdf.stage.blame import Attempt
+from fdf.stage.rows import Rows
 
 SEEN: list[int] = []
 """How many rows each call of `infer` got."""
@@ -210,3 +217,106 @@ def test_tensors_cross_a_process_border_without_a_copy_of_ours():
     assert np.array_equal(tensor(received, "x"), values)
     assert np.shares_memory(tensor(batch, "x"), values)
     assert np.array_equal(tensor(batch.slice(1), "x"), values[1:])
+
+
+def caller(**options):
+    return Caller(Attempt(), None, **options)
+
+
+def rows(numbers):
+    return Rows(data=pa.record_batch({"n": pa.array(numbers, pa.int64())}), ordinals=np.arange(len(numbers)))
+
+
+def test_row_is_to_blame_only_if_it_killed_its_model_twice_while_alone():
+    deaths: dict[int, int] = {}
+
+    def verb(some):
+        numbers = some.data.column("n").to_pylist()
+        for number in numbers:
+            if number == 3 or (number == 5 and len(numbers) == 1 and not deaths.get(5)):
+                deaths[number] = deaths.get(number, 0) + (len(numbers) == 1)
+                raise ModelDied("SIGSEGV")
+        if 5 in numbers and len(numbers) > 1:
+            raise ModelDied("SIGSEGV")
+        return numbers
+
+    outcomes = list(caller().call("model", rows([1, 2, 3, 4, 5, 6]), verb))
+    failed = [o for o in outcomes if isinstance(o, Failure)]
+    assert [(o.rows.data.column("n")[0].as_py(), o.error) for o in failed] == [(3, "killed its worker twice: SIGSEGV")]
+    assert deaths == {3: 2, 5: 1}
+    assert sorted(n for o in outcomes if isinstance(o, Success) for n in o.result) == [1, 2, 4, 5, 6]
+
+
+def test_calls_overlap_where_a_model_is_elsewhere_and_their_order_stays():
+    baton = Baton()
+    waiting, most = [0], [0]
+
+    def verb(some):
+        waiting[0] += 1
+        with baton.handed_on():
+            time.sleep(0.02)
+            most[0] = max(most[0], waiting[0])
+        waiting[0] -= 1
+        return some.data.column("n").to_pylist()
+
+    ahead = Ahead(baton=baton, most=2, room=1 << 20, calls=3)
+    with baton.held():
+        outcomes = list(caller(ahead=ahead, elsewhere={"model"}).call("model", rows(range(20)), verb, batch_size=2))
+    assert [n for o in outcomes for n in o.result] == list(range(20))
+    assert most[0] == 3
+
+
+def test_error_of_one_batch_ends_those_that_wait_behind_it():
+    baton = Baton()
+
+    def work(number):
+        if number == 2:
+            raise ValueError("here")
+        deadline = time.monotonic() + 10
+        while number > 2 and not baton.given_up:
+            assert time.monotonic() < deadline
+            with baton.handed_on():
+                time.sleep(0.01)
+        return number
+
+    came = []
+    with pytest.raises(ValueError, match="here"):
+        came.extend(baton.in_order(work, range(10), most=4, room=100, size=lambda _: 1))
+    with baton.held():
+        assert baton.given_up
+
+
+def test_bytes_ahead_are_bounded():
+    baton = Baton()
+    drawn, done = [0], [0]
+
+    def items():
+        for _ in range(20):
+            drawn[0] += 1
+            assert drawn[0] - done[0] <= 4
+            yield 10
+
+    for _ in baton.in_order(lambda size: size, items(), most=16, room=30, size=lambda size: size):
+        done[0] += 1
+    assert done[0] == 20
+
+
+def test_batch_size_settles_where_memory_ends():
+    size = BatchSize()
+    while not size.settled:
+        if size.rows > 100:
+            size.ran_out(size.rows)
+        else:
+            size.observe(size.rows, seconds=1.0)
+    assert size.rows == 64
+
+
+def test_tensors_are_on_the_device_whether_or_not_they_were_sent_ahead():
+    values = np.arange(12, dtype=np.uint8).reshape(2, 6)
+    batch = tensor_batch({"x": values})
+    start_copies(batch, "cpu")
+    made = tensor_on(batch, "x", "cpu")
+    assert made.numpy().tolist() == values.tolist()
+    made[:] = 0
+    assert tensor(batch, "x").tolist() == values.tolist()
+    forget_copies(batch)

@@ -50,6 +50,15 @@ def test_line_marks_are_those_of_plain_python(rows, skipped, bullets, kinds, dat
     assert [tuple(map(int, counts)) for counts in zip(*told, strict=True)] == wanted
 
 
+def test_bullets_that_begin_with_one_byte_are_counted_once():
+    rows = ["\u2022 one\n\u25cf two\nthree \u2022", "\u25cf" * 70, " \u2022\r\n- x"]
+    held = Texts.of(column_of(rows, 0))
+    bullets = "\u25cf\u2022*-"
+    codes = np.array([ord(bullet) for bullet in bullets], np.int64)
+    _, bulleted, _ = line_marks(held.data, held.starts, held.ends, table(), codes, 0, True, True, False)
+    assert bulleted.tolist() == [2, 1, 2]
+
+
 @settings(deadline=None, max_examples=100)
 @given(rows_of_lines)
 def test_datatrove_lines_are_those_of_splitlines_stripped(rows):

@@ -80,6 +80,15 @@ def test_stage_of_models_embeds_captions_and_quarantines(images, siglip, llava, 
     assert {"torch", "transformers"} <= set(look["environment"]["distributions"])
 
 
+def test_local_runner_gives_the_serial_runners_bytes(images, siglip, llava):
+    made = []
+    for runner in ("serial", "local"):
+        steps = recipe(images, encoder(siglip), captioner(llava), INFO, name=f"by-{runner}")
+        fdf.run({**steps, "name": "same"}, runner=runner, workers=2, run_id=runner)
+        made.append({path.name: path.read_bytes() for path in (images / f"by-{runner}").glob("*.parquet")})
+    assert made[0] == made[1]
+
+
 def os_home(folder: Path) -> Path:
     return folder / "home" / "runs"
 

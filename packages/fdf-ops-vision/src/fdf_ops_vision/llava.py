@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fdf.models.contract import ModelGenerator, Prepared
+from fdf.models.copying import tensor_on
 from fdf.models.tensors import tensor, tensor_batch
 from fdf.operator import Columns, Context
 from fdf_ops_vision.image_columns import require_images
@@ -62,6 +63,7 @@ class LLaVACaptioner(PinnedWeights, ModelGenerator):
     version = "1.0.0"
     modality = "image"
     extras = ("models",)
+    copies_ahead = True
     batch_rows: ClassVar[int | None] = 8
 
     def __post_init__(self) -> None:
@@ -124,10 +126,8 @@ class LLaVACaptioner(PinnedWeights, ModelGenerator):
 
     def _dense_inputs(self, prepared: pa.RecordBatch) -> dict[str, Any]:
         """Return a batch's inputs: the prompt is the same for all, down to the tokens that stand for the image."""
-        import torch
-
-        pixels = {name: torch.from_numpy(tensor(prepared, name).copy()) for name in prepared.schema.names}
         held = self.runtime
+        pixels = {name: tensor_on(prepared, name, held.model.device) for name in prepared.schema.names}
         if not hasattr(held, "prompt_inputs"):
             some = self._inputs([np.zeros((8, 8, 3), dtype=np.uint8)])
             held.prompt_inputs = {name: values for name, values in some.items() if name not in pixels}

@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from fdf.errors import PlanError, Problem
 from fdf.models.contract import ModelScore, Prepared
-from fdf.models.tensors import tensor, tensor_batch
+from fdf.models.copying import tensor_on
+from fdf.models.tensors import tensor_batch
 from fdf.operator import Context
 from fdf_ops_vision.image_columns import require_images
 from fdf_ops_vision.images import MAX_PIXELS, images_of
@@ -55,6 +56,7 @@ class SigLIPEncoder(PinnedWeights, ModelScore):
     version = "1.0.0"
     modality = "image"
     extras = ("models",)
+    copies_ahead = True
 
     def writes(self, schema: pa.Schema) -> dict[str, pa.DataType | None]:
         """Return the column, a list of float32 as long as the model is wide. Raises PlanError where `field` holds no
@@ -85,7 +87,8 @@ class SigLIPEncoder(PinnedWeights, ModelScore):
         held = self.runtime
         with torch.inference_mode():
             inputs = {
-                name: on_device(tensor(prepared, name), held.model, held.processor) for name in prepared.schema.names
+                name: on_device(tensor_on(prepared, name, held.model.device), held.model, held.processor)
+                for name in prepared.schema.names
             }
             made = held.model(**inputs).pooler_output.float()
             if self.normalize:

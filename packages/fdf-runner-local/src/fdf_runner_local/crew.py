@@ -13,12 +13,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 from fdf.errors import FdfError, Problem
-from fdf.plan.task import Task
+from fdf.plan.task import StageRef, Task
 from fdf.stage.blame import Ledger
 from fdf.stage.events import CancelToken, Emit, Event
 from fdf_runner_local.member import Member, Stall
+from fdf_runner_local.model import ModelMember, Models, Post, Posts
 from fdf_runner_local.processes import End, Nursery
-from fdf_runner_local.wire import At, Crashed, DriverEnd, Failed, Finished, Happened, Report, Whereabouts
+from fdf_runner_local.wire import At, Crashed, DriverEnd, Failed, Finished, Happened, Infers, Report, Whereabouts
 
 TICK = 0.2
 SOON = 0.01
@@ -38,6 +39,7 @@ class Crew:
         stall_after: float,
         emit: Emit,
         ledger: Ledger | None = None,
+        models: Models | None = None,
     ) -> None:
         self._nursery = nursery
         self._size = size
@@ -45,6 +47,9 @@ class Crew:
         self._stall_after = stall_after
         self._emit = emit
         self._members: list[Member] = []
+        self._models = models
+        self._posts: Posts | None = None
+        self._stage: StageRef | None = None
         self._selector = selectors.DefaultSelector()
         self._ledger = ledger or Ledger()
         self._again: deque[Task] = deque()
@@ -73,6 +78,8 @@ class Crew:
             time.sleep(SOON)
         if self._members:
             self._nursery.close()
+        if self._posts is not None:
+            self._posts.close()
 
     def _run(self, source: Iterator[Task], cancel: CancelToken) -> None:
         drawn_all = False
@@ -93,26 +100,43 @@ class Crew:
         return None if drawn_all else next(source, None)
 
     def _give(self, task: Task) -> None:
+        if self._models is not None and self._posts is None:
+            self._posts, self._stage = Posts(self._models), task.stage
+            for post in self._posts.all:
+                self._man(post, self._models, task.stage)
         member = next((m for m in self._members if self._idle(m)), None) or self._recruit()
-        member.run(task, self._ledger.attempt(task.key.location))
+        member.run(task, self._ledger.attempt(task.key.location), self._posts.desks if self._posts else None)
         self._listen(member)
 
     def _recruit(self) -> Member:
         child = self._nursery.start()
-        member = Member(child, DriverEnd(child.sock), stall_after=self._stall_after)
+        return self._enlist(Member(child, DriverEnd(child.sock), stall_after=self._stall_after))
+
+    def _man(self, post: Post, models: Models, stage: StageRef) -> None:
+        """Start a process for some of the stage's models."""
+        child = self._nursery.start()
+        line = DriverEnd(child.sock)
+        memory = models.memory_of(post.slot)
+        member = ModelMember(child, line, stall_after=self._stall_after, post=post, memory=memory)
+        self._enlist(member)
+        member.serve(stage, models.threads)
+        self._listen(member)
+
+    def _enlist(self, member: Member) -> Member:
         self._members.append(member)
         self._selector.register(member.line, selectors.EVENT_READ, member)
         return member
 
     def _free(self) -> bool:
-        return len(self._members) < self._size or any(self._idle(m) for m in self._members)
+        workers = [m for m in self._members if not isinstance(m, ModelMember)]
+        return len(workers) < self._size or any(self._idle(m) for m in workers)
 
     def _busy(self) -> bool:
         return any(m.task is not None for m in self._members)
 
     @staticmethod
     def _idle(member: Member) -> bool:
-        return member.task is None and member.line.open and not member.stopping
+        return not isinstance(member, ModelMember) and not member.busy and member.line.open and not member.stopping
 
     def _turn(self, *, at_once: bool = False) -> None:
         """Hear what has happened, waiting for it a little, and look after the workers a few times a second."""
@@ -153,6 +177,8 @@ class Crew:
             self._emit(report.event)
         elif isinstance(report, At):
             member.crumb = report.crumb
+        elif isinstance(member, ModelMember):
+            self._take_of_model(member, report)
         elif task is not None:
             member.task = None
             if isinstance(report, Finished):
@@ -160,7 +186,16 @@ class Crew:
             elif isinstance(report, Failed):
                 raise report.error
             elif isinstance(report, Crashed):
-                raise _bug(task, report)
+                raise _bug(f"split {task.name}", report)
+
+    @staticmethod
+    def _take_of_model(member: ModelMember, report: Report) -> None:
+        if isinstance(report, Infers):
+            member.at = report
+        elif isinstance(report, Failed):
+            raise report.error
+        elif isinstance(report, Crashed):
+            raise _bug(f"the process of {member.post.name}", report)
 
     def _bury(self, end: End) -> None:
         member = next((m for m in self._members if m.child is end.child), None)
@@ -173,9 +208,24 @@ class Crew:
                 self._selector.unregister(member.line)
             member.line.close()
             self._members.remove(member)
+        if isinstance(member, ModelMember):
+            self._replace(member, end.code)
+            return
         if member.task is None or member.stopping:
             return
         self._retry(member.task, member, end.code)
+
+    def _replace(self, member: ModelMember, code: int) -> None:
+        """Start another process in the place of a model's that died; workers send it again what they wait for."""
+        if member.stopping or self._models is None or self._stage is None:
+            return
+        death = member.death(code)
+        member.post.mourn(death, member.at)
+        self._warn(self._stage, f"the process of {member.post.name} died ({death.detail}) and is started again")
+        self._man(member.post, self._models, self._stage)
+
+    def _warn(self, stage: StageRef, message: str) -> None:
+        self._emit(Event(kind="warning", stage=stage.name, data={"message": message}))
 
     def _retry(self, task: Task, member: Member, code: int) -> None:
         death = member.death(code)
@@ -204,7 +254,14 @@ class Crew:
                 self._nursery.kill(member.child)
 
     def _report_stall(self, member: Member, stall: Stall | None) -> None:
-        if stall is None or member.task is None:
+        if stall is None:
+            return
+        if isinstance(member, ModelMember) and member.at is not None and self._stage is not None:
+            self._warn(
+                self._stage,
+                f"`{member.at.operator_id}` has been at {member.at.rows} rows for {stall.seconds:.0f} s: {stall.where}",
+            )
+        if member.task is None:
             return
         self._emit(
             Event(
@@ -236,11 +293,11 @@ class Crew:
                 continue
 
 
-def _bug(task: Task, report: Crashed) -> FdfError:
+def _bug(where: str, report: Crashed) -> FdfError:
     return FdfError(
         Problem(
             code="FDF901",
-            message=f"a worker failed on split {task.name}: {report.summary}\n\n{report.traceback.rstrip()}",
+            message=f"a worker failed on {where}: {report.summary}\n\n{report.traceback.rstrip()}",
             help="this is a bug in FDF or in a plugin's source or sink; what was committed is safe",
         )
     )

@@ -10,6 +10,7 @@ import psutil
 
 from fdf.plan.task import Task
 from fdf.stage.blame import Attempt, Crumb, DeathCause
+from fdf_runner_local.asking import Desks
 from fdf_runner_local.processes import Child
 from fdf_runner_local.wire import Cancel, DriverEnd, Run, Stop, WhereAreYou
 
@@ -49,7 +50,12 @@ class Member:
     _next_stall: float = 0.0
     _asked: float | None = None
 
-    def run(self, task: Task, attempt: Attempt) -> None:
+    @property
+    def busy(self) -> bool:
+        """Say whether it has something to do."""
+        return self.task is not None
+
+    def run(self, task: Task, attempt: Attempt, desks: Desks | None = None) -> None:
         """Hand a task to the worker; its stage goes along the first time."""
         stage = task.stage
         if stage.digest in self._stages:
@@ -57,7 +63,7 @@ class Member:
         self._stages.add(stage.digest)
         self.task, self.crumb = task, None
         self.progressed()
-        self.line.send(Run(replace(task, stage=stage), attempt))
+        self.line.send(Run(replace(task, stage=stage), attempt, desks))
 
     def progressed(self) -> None:
         """Note that the worker is getting on."""
@@ -76,11 +82,15 @@ class Member:
             self.stopping = True
             self.line.send(Stop())
 
+    def memory_limit(self, default: int) -> int:
+        """Return how many bytes it may hold now."""
+        return (self.task.resources.memory if self.task is not None else 0) or default
+
     def memory_over(self, default_limit: int) -> str | None:
         """Return in words by how much the worker is over its memory limit, once; None while it is within."""
-        if self.task is None or self.child.pid is None or self._over_memory is not None:
+        if not self.busy or self.child.pid is None or self._over_memory is not None:
             return None
-        limit = self.task.resources.memory or default_limit
+        limit = self.memory_limit(default_limit)
         held = _memory_held(self.child.pid)
         if held <= limit:
             return None
@@ -96,7 +106,7 @@ class Member:
         silent = now - self._heard
         if self.child.pid is None:
             self.progressed()
-        if self.task is None or silent < self._next_stall:
+        if not self.busy or silent < self._next_stall:
             return None
         if self._asked is None:
             self._asked = now

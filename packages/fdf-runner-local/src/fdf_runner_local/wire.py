@@ -11,12 +11,18 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from fdf.errors import FdfError
-from fdf.plan.task import Task
+from fdf.plan.task import StageRef, Task
 from fdf.stage.blame import Attempt, Crumb
 from fdf.stage.events import Event
+
+if TYPE_CHECKING:
+    from fdf_runner_local.asking import Desks
+    from fdf_runner_local.packing import Slot
+    from fdf_runner_local.parcels import Obituary
 
 LENGTH = struct.Struct("!Q")
 CHUNK = 1 << 18
@@ -28,6 +34,19 @@ class Run:
 
     task: Task
     attempt: Attempt
+    desks: Desks | None = None
+    """Where the stage's models are asked; None: the worker runs them itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Serve:
+    """To a worker: hold these models until you are told to stop, and answer whoever connects to `path`."""
+
+    stage: StageRef
+    slot: Slot
+    path: Path
+    threads: int
+    obituaries: tuple[Obituary, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +79,15 @@ class At:
 
 
 @dataclass(frozen=True, slots=True)
+class Infers:
+    """From a model's process: it is about to run these rows. Without a number: it waits for more."""
+
+    number: str
+    operator_id: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
 class Whereabouts:
     """From a worker: the answer to `WhereAreYou`."""
 
@@ -86,8 +114,8 @@ class Crashed:
     traceback: str
 
 
-Order: TypeAlias = Run | Cancel | WhereAreYou | Stop
-Report: TypeAlias = Happened | At | Whereabouts | Finished | Failed | Crashed
+Order: TypeAlias = Run | Serve | Cancel | WhereAreYou | Stop
+Report: TypeAlias = Happened | At | Infers | Whereabouts | Finished | Failed | Crashed
 
 
 def pack(message: Order | Report) -> bytes:

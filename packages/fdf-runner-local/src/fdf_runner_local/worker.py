@@ -23,6 +23,8 @@ from fdf.errors import FdfError
 from fdf.plan.task import StageRef, Task
 from fdf.stage.events import CancelToken, Event
 from fdf.stage.worker import Worker
+from fdf_runner_local.asking import RemoteModels
+from fdf_runner_local.serving import Server
 from fdf_runner_local.wire import (
     At,
     Cancel,
@@ -32,6 +34,7 @@ from fdf_runner_local.wire import (
     Happened,
     Report,
     Run,
+    Serve,
     Whereabouts,
     WhereAreYou,
     WorkerEnd,
@@ -47,13 +50,19 @@ def work(sock: socket.socket, *, device: str) -> int:
     _take_one_cpu()
     end = WorkerEnd(sock, lost=_vanish)
     cancel = CancelToken()
-    runs: queue.SimpleQueue[Run | None] = queue.SimpleQueue()
+    runs: queue.SimpleQueue[Run | Serve | None] = queue.SimpleQueue()
     main = threading.get_ident()
     threading.Thread(target=_listen, args=(end, runs, cancel, main), name="fdf-listener", daemon=True).start()
     stages = _Stages()
-    with Worker(device=device) as worker:
-        while (run := runs.get()) is not None:
-            end.send(_outcome(worker, stages.whole(run.task), run, end=end, cancel=cancel))
+    models = RemoteModels(cancel)
+    with Worker(device=device, elsewhere=models) as worker:
+        while (order := runs.get()) is not None:
+            if isinstance(order, Serve):
+                end.send(_served(order, end, runs))
+                continue
+            if order.desks is not None:
+                models.settle(order.desks)
+            end.send(_outcome(worker, stages.whole(order.task), order, end=end, cancel=cancel))
     return 0
 
 
@@ -86,6 +95,21 @@ def _outcome(worker: Worker, task: Task, run: Run, *, end: WorkerEnd, cancel: Ca
     return Finished()
 
 
+def _served(serve: Serve, end: WorkerEnd, orders: queue.SimpleQueue[Run | Serve | None]) -> Report:
+    """Be the process of a model until the driver says stop."""
+    try:
+        server = Server(serve, end)
+        threading.Thread(target=lambda: server.stop() if orders.get() is None else None, daemon=True).start()
+        server.run()
+    except FdfError as error:
+        return _failed(error)
+    except Exception as error:  # noqa: BLE001 (whatever else it is, the driver must hear of it)
+        return Crashed(f"{type(error).__name__}: {error}", traceback.format_exc())
+    finally:
+        orders.put(None)
+    return Finished()
+
+
 def _failed(error: FdfError) -> Report:
     """Report an error as it is, or as its nearest kin in FDF where its own class does not reach the driver."""
     if type(error).__module__.partition(".")[0] == "fdf":
@@ -94,9 +118,9 @@ def _failed(error: FdfError) -> Report:
     return Failed(kin(*error.problems))
 
 
-def _listen(end: WorkerEnd, runs: queue.SimpleQueue[Run | None], cancel: CancelToken, main: int) -> NoReturn:
+def _listen(end: WorkerEnd, runs: queue.SimpleQueue[Run | Serve | None], cancel: CancelToken, main: int) -> NoReturn:
     for order in end.orders():
-        if isinstance(order, Run):
+        if isinstance(order, Run | Serve):
             runs.put(order)
         elif isinstance(order, Cancel):
             cancel.cancel()

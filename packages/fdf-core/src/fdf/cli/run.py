@@ -60,7 +60,6 @@ def run(
     from fdf.cli.screen import echo_json_line
     from fdf.errors import FdfError
     from fdf.plan.compile import compile_plan
-    from fdf.runner.devices import without_gpu
     from fdf.runner.run import load_run, open_runner, run_plan
     from fdf.stage.events import CancelToken
 
@@ -80,8 +79,7 @@ def run(
             if as_json:
                 result = run_plan(plan, chosen, on_event=as_line, cancel=cancel)
             else:
-                # A cluster has machines of its own.
-                _say_notes(plan, without_gpu(plan, device=device) if chosen.name in ("serial", "local") else None)
+                _say_notes(plan)
                 with face(progress) as shown:
                     result = run_plan(plan, chosen, on_event=shown.take, cancel=cancel)
     except FdfError as error:
@@ -104,10 +102,10 @@ def _input_bytes(plan: Plan) -> int | None:
     return sum(file.size for file in files()) or None
 
 
-def _say_notes(plan: Plan, more: str | None) -> None:
+def _say_notes(plan: Plan) -> None:
     from fdf.cli.screen import say
 
-    for note in (*plan.notes, *([more] if more else [])):
+    for note in plan.notes:
         say(f"note: {note}")
 
 

@@ -7,6 +7,7 @@ are. A runner that knows nothing of this calls the operator's ordinary verb, whi
 
 from __future__ import annotations
 
+import time
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
@@ -47,6 +48,9 @@ class ModelOperator(Operator):
     resources: ClassVar[Resources] = Resources(gpus=1)
     batch_rows: ClassVar[int | None] = 32
     """How many rows one `infer` gets at most, where the recipe has no `batch_size`."""
+
+    copies_ahead: ClassVar[bool] = False
+    """Whether `infer` asks for its tensors by `fdf.models.copying.tensor_on`, so that they may be on a GPU already."""
 
     libraries: ClassVar[tuple[str, ...]] = ("torch", "transformers")
     """Distributions whose versions the manifest records, though a new one alone runs nothing again."""
@@ -134,10 +138,19 @@ class ModelOperator(Operator):
         return taken
 
     def inferred(self, prepared: pa.RecordBatch) -> pa.RecordBatch:
-        """Run `infer`, holding it to its contract. Raises OperatorMisbehaved; MemoryError for a device's as well."""
+        """Run `infer`, here or where the runner keeps the model, holding it to its contract.
+
+        Raises OperatorMisbehaved; MemoryError for a device's as well.
+        """
         told = None
+        elsewhere = getattr(self.runtime, "elsewhere", None)
         try:
-            made = self.infer(prepared)
+            if elsewhere is not None:
+                made, seconds = elsewhere(prepared)
+            else:
+                started = time.perf_counter()
+                made = self.infer(prepared)
+                seconds = time.perf_counter() - started
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -153,6 +166,9 @@ class ModelOperator(Operator):
                 f"infer() of {type(self).__name__} returned {made.num_rows} rows for {prepared.num_rows}",
                 help="a model operator answers for each row, in their order",
             )
+        batching = getattr(self.runtime, "batching", None)
+        if batching is not None:
+            batching.observe(prepared.num_rows, seconds)
         return made
 
     def finished(self, rows: pa.RecordBatch, inferred: pa.RecordBatch) -> Columns:

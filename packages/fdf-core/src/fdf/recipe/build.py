@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fdf.errors import Place
+from fdf.models.contract import ModelOperator
 from fdf.operator import KINDS, Operator, Resources
 from fdf.recipe import lookup, parameters
 from fdf.recipe.conditions import check_condition, parse_gate
@@ -142,6 +143,7 @@ class Builder:
         if found is not None:
             self._kind(given, found, steps)
             operator = self._ready(given, steps) or self._parametrized(given, found, steps)
+            self._batch_size(given, found, steps)
         when = given.get("when")
         if isinstance(when, str):
             check_condition(self.document, (*steps, "when"), when)
@@ -203,6 +205,11 @@ class Builder:
         if isinstance(kind, str) and kind != actual and self.document.sound(*steps, "kind"):
             message = f"`{given.get('op')}` is not of kind `{kind}`"
             self.document.add((*steps, "kind"), "FDF205", message, hint=f"it is of kind `{actual}`")
+
+    def _batch_size(self, given: dict[str, Any], found: Found, steps: Steps) -> None:
+        if given.get("batch_size") == "auto" and not issubclass(found.declared, ModelOperator):
+            message = f"`batch_size: auto` is for operators that run a model, and `{given.get('op')}` runs none"
+            self.document.add((*steps, "batch_size"), "FDF217", message, hint="give a number of rows, or leave it out")
 
     def _parametrized(self, given: dict[str, Any], found: Found, steps: Steps) -> Operator | None:
         params = given.get("params") or {}

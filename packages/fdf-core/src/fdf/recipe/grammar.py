@@ -175,7 +175,14 @@ DEFINITIONS: dict[str, Schema] = {
             "What becomes of a row that it fails on (default quarantine).", "fail", "quarantine", "null", None
         ),
         resources=_ref("resources"),
-        batch_size=_positive("Rows per batch; default: at most 16 MiB of Arrow."),
+        batch_size={
+            "type": ["integer", "string"],
+            "if": {"type": "integer"},
+            "then": {"minimum": 1},
+            "else": {"enum": ["auto"]},
+            "description": "Rows per batch; default: at most 16 MiB of Arrow, or what the operator says. `auto`, for "
+            "operators that run a model: as many as it is the faster for, and the device has memory for.",
+        },
         require={"type": "array", "items": {"type": "string"}, "description": "Gates: `metric.path <= 0.01`."},
     ),
     "stage": _object(

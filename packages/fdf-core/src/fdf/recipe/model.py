@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Mode: TypeAlias = Literal["incremental", "overwrite", "error"]
 Drops: TypeAlias = Literal["full", "sample", "ids", "none"]
 Provenance: TypeAlias = Literal["full", "lite", "none"]
+RowsPerBatch: TypeAlias = int | Literal["auto"]
 OnError: TypeAlias = Literal["fail", "quarantine", "null"]
 
 SHARD_SIZE = 256 << 20
@@ -121,7 +122,7 @@ class OperatorUse:
     distribution: str
     distribution_version: str
     resources: Resources = field(default_factory=Resources)
-    batch_size: int | None = None
+    batch_size: RowsPerBatch | None = None
     write_fields: tuple[str, ...] | None = None
     on_error: OnError = "quarantine"
     when: str | None = None

@@ -25,7 +25,7 @@ from fdf.operator import Operator
 from fdf.recipe import lookup
 from fdf.recipe.document import Steps, from_python
 from fdf.recipe.loading import assemble
-from fdf.recipe.model import Drops, Mode, OnError, Provenance, Recipe
+from fdf.recipe.model import Drops, Mode, OnError, Provenance, Recipe, RowsPerBatch
 from fdf.recipe.parameters import stated
 
 
@@ -40,7 +40,7 @@ class Step:
     when: str | None = None
     write_fields: Sequence[str] | None = None
     on_error: OnError = "quarantine"
-    batch_size: int | None = None
+    batch_size: RowsPerBatch | None = None
     resources: dict[str, Any] | None = None
     require: Sequence[str] | None = None
 

@@ -1,13 +1,15 @@
-"""Whether the device that was asked for is there."""
+"""Whether the devices that were asked for are there, and what is said where models make do with the CPU."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fdf.errors import MissingDependency, Problem
 from fdf.models.devices import gpu_count
 
 if TYPE_CHECKING:
+    from fdf.plan.job import Step
     from fdf.plan.model import Plan
 
 
@@ -29,3 +31,18 @@ def check_device(device: str) -> None:
                 help="leave `--device` out to run models on the CPU, or look at CUDA_VISIBLE_DEVICES",
             )
         )
+
+
+def check_gpus(steps: Sequence[Step], gpus: int) -> None:
+    """Refuse an operator that wants more GPUs than there are. Without any the CPU runs it. Raises MissingDependency."""
+    problems = [
+        Problem(
+            code="FDF513",
+            message=f"`{step.id}` asks for {step.use.resources.gpus:g} GPUs, but this machine offers {gpus}",
+            help="lower `resources.gpus`, or run on a machine with more",
+        )
+        for step in steps
+        if gpus and step.use.resources.gpus > gpus
+    ]
+    if problems:
+        raise MissingDependency(*problems)

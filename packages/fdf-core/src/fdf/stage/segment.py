@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Generator as Yields
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -15,6 +17,7 @@ from fdf.histogram import observe
 from fdf.operator import Columns, Evaluator, Expansion, Filter, Generator, Partial, Refiner, Score
 from fdf.plan.job import Step
 from fdf.sharing import sharing
+from fdf.stage.ahead import Ahead
 from fdf.stage.attempts import Caller, Failure
 from fdf.stage.placing import as_batch, changed_rows, passed_on, placed, view, with_missing
 from fdf.stage.rows import Booleans, Integers, Rows, concat_batches, concat_rows
@@ -71,14 +74,24 @@ def run_segment(
     parcels: Iterable[Parcel],
     *,
     caller: Caller,
-) -> Iterator[Parcel]:
-    """Run operators, which are set up, over parcels; the same parcels come out, in the same order."""
-    for parcel in parcels:
+    ahead: Ahead | None = None,
+) -> Yields[Parcel, None, None]:
+    """Run operators, which are set up, over parcels; the same parcels come out, in the same order.
+
+    With `ahead` the next parcels are on their way while one waits for a model in another process.
+    """
+
+    def run(parcel: Parcel) -> Parcel:
         with sharing():
             for step in steps:
                 _run_step(step, parcel, caller)
         caller.leave()
-        yield parcel
+        return parcel
+
+    if ahead is None:
+        yield from map(run, parcels)
+    else:
+        yield from ahead.baton.in_order(run, parcels, most=ahead.most, room=ahead.room, size=lambda p: p.bytes_read)
 
 
 def _run_step(step: Step, parcel: Parcel, caller: Caller) -> None:
@@ -223,29 +236,30 @@ def _columns_step(
     """
     parts: list[Rows] = []
     stays: list[Booleans] = []
-    for outcome in caller.call(
-        step.id, parcel.rows, lambda r: _transformed(step, r, verb), batch_size=step.use.batch_size
-    ):
-        failed = np.ones(1, dtype=bool)
-        if isinstance(outcome, Failure):
-            errors = pa.array([outcome.error], pa.string())
-        else:
-            data, errors = outcome.result
-            failed = np.zeros(outcome.rows.count, dtype=bool) if errors is None else _valid(errors)
-            if not failed.all():
-                good = ~failed
-                done = replace(outcome.rows.select(good), data=data if good.all() else data.filter(pa.array(good)))
-                parts.append(settle(outcome.rows.select(good), done) if settle else done)
-        if failed.any():
-            survivors = _fail(step, outcome.rows.select(failed), errors.drop_null(), parcel, tally)
-            if survivors is not None:
-                parts.append(passed_on(survivors, step))
+    outcomes = caller.call(step.id, parcel.rows, lambda r: _transformed(step, r, verb), batch_size=step.use.batch_size)
+    # Calls that are on their way end here, whatever happens.
+    with closing(outcomes):
+        for outcome in outcomes:
+            failed = np.ones(1, dtype=bool)
+            if isinstance(outcome, Failure):
+                errors = pa.array([outcome.error], pa.string())
+            else:
+                data, errors = outcome.result
+                failed = np.zeros(outcome.rows.count, dtype=bool) if errors is None else _valid(errors)
                 if not failed.all():
-                    # Back to the order in which they came.
-                    both = concat_rows([parts.pop(-2), parts.pop()])
-                    parts.append(both.take(np.argsort(np.argsort(failed, kind="stable"), kind="stable")))
-                failed = np.zeros(len(failed), dtype=bool)
-        stays.append(~failed)
+                    good = ~failed
+                    done = replace(outcome.rows.select(good), data=data if good.all() else data.filter(pa.array(good)))
+                    parts.append(settle(outcome.rows.select(good), done) if settle else done)
+            if failed.any():
+                survivors = _fail(step, outcome.rows.select(failed), errors.drop_null(), parcel, tally)
+                if survivors is not None:
+                    parts.append(passed_on(survivors, step))
+                    if not failed.all():
+                        # Back to the order in which they came.
+                        both = concat_rows([parts.pop(-2), parts.pop()])
+                        parts.append(both.take(np.argsort(np.argsort(failed, kind="stable"), kind="stable")))
+                    failed = np.zeros(len(failed), dtype=bool)
+            stays.append(~failed)
     if not parts:
         return with_missing(parcel.rows.slice(0, 0), step)
     return _rejoined(step, parcel.rows.select(np.concatenate(stays)), parts)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from fdf.errors import FdfError, MissingDependency, StageFailed, TransientError
-from fdf.models.devices import gpu_count
-from fdf.operator import Context, cache_dir
+from fdf.errors import MissingDependency, StageFailed, TransientError
+from fdf.models.batching import BatchSize
+from fdf.operator import VERBS
 from fdf.plan.job import StageJob, Step
 from fdf.plan.task import StageRef, Task
+from fdf.stage.ahead import Ahead, Elsewhere
 from fdf.stage.attempts import FIRST_PAUSE, TRANSIENT_TRIES, Caller
 from fdf.stage.blame import Attempt, Crumb
 from fdf.stage.committing import commit_task
@@ -22,20 +24,32 @@ from fdf.stage.readers import Readers
 from fdf.stage.reading import open_task
 from fdf.stage.receipt import Receipt
 from fdf.stage.segment import Parcel, run_segment
+from fdf.stage.setup import device_of, set_up, tear_down
 from fdf.storage import open_store
 from fdf.storage.base import Store
 from fdf.storage.failures import told_as_failure
 from fdf.storage.retry import gave_up
 
-_LOG = logging.getLogger("fdf.operator")
 PROGRESS_EVERY = 0.5
 
 
-class Worker:
-    """Runs tasks one after the other in this process."""
+@dataclass(kw_only=True)
+class Held:
+    """What a worker keeps from split to split of a stage: batch sizes by operator, and models in other processes."""
 
-    def __init__(self, *, device: str = "auto") -> None:
+    sizes: dict[str, BatchSize] = field(default_factory=dict)
+    fits: dict[str, int] = field(default_factory=dict)
+    ahead: Ahead | None = None
+    elsewhere: set[str] = field(default_factory=set)
+
+
+class Worker:
+    """Runs tasks one after the other in this process; `elsewhere` has the models that other processes hold."""
+
+    def __init__(self, *, device: str = "auto", elsewhere: Elsewhere | None = None) -> None:
         self._device = device
+        self._elsewhere = elsewhere
+        self._held = Held()
         self._digest: str | None = None
         self._job: StageJob | None = None
         self._store: Store | None = None
@@ -71,7 +85,15 @@ class Worker:
             try:
                 with told_as_failure(f"split {task.name} of stage `{job.stage}`", root=job.root):
                     receipt = run_split(
-                        task, job, store, emit=emit, cancel=cancel, attempt=attempt, at=at, readers=self._readers
+                        task,
+                        job,
+                        store,
+                        emit=emit,
+                        cancel=cancel,
+                        attempt=attempt,
+                        at=at,
+                        readers=self._readers,
+                        held=self._held,
                     )
                 break
             except TransientError as error:
@@ -94,11 +116,9 @@ class Worker:
             return
         for step in job.steps:
             if step.id in self._ready:
-                try:
-                    step.use.operator.teardown()
-                except Exception:  # noqa: BLE001 (a plugin's mistake at the very end must not undo the run)
-                    _LOG.exception("teardown of `%s` failed", step.id)
+                tear_down(step)
         self._ready.clear()
+        self._held = Held()
 
     def _prepare(self, ref: StageRef) -> tuple[StageJob, Store]:
         if self._digest != ref.digest or self._job is None or self._store is None:
@@ -111,36 +131,22 @@ class Worker:
         return self._job, self._store
 
     def _set_up(self, step: Step, *, seed: int) -> None:
-        context = Context(
-            operator_id=step.id,
-            seed=seed,
-            cache_dir=cache_dir(),
-            device=self._device_of(step),
-            logger=_LOG.getChild(step.id),
-        )
+        infer = self._elsewhere.infer(step.id) if self._elsewhere is not None else None
         # Also torn down where setup stops half-way.
         self._ready.append(step.id)
-        try:
-            step.use.operator.setup(context)
-        except FdfError:
-            raise
-        except ModuleNotFoundError as error:
-            package = step.use.distribution or "its package"
-            raise MissingDependency(
-                f"`{step.id}` ({step.use.op}) needs the module `{error.name}`, which is not installed",
-                help=f"pip install {(error.name or '').partition('.')[0]}, or the extra of {package} that brings it",
-            ) from error
-        except Exception as error:
-            raise StageFailed(
-                f"`{step.id}` ({step.use.op}) could not be set up: {type(error).__name__}: {error}",
-                help=f"fdf ops show {step.use.op}",
-            ) from error
-
-    def _device_of(self, step: Step) -> str:
-        """Return what is asked for; of itself, a GPU for an operator that wants one, where there is one."""
-        if self._device != "auto":
-            return self._device
-        return "cuda" if step.use.resources.gpus and gpu_count() else "cpu"
+        set_up(
+            step,
+            seed=seed,
+            device=device_of(step, self._device),
+            verbs=VERBS - {"infer"} if infer is not None else VERBS,
+        )
+        runtime = step.use.operator.runtime
+        if infer is not None and self._elsewhere is not None:
+            runtime.elsewhere = infer
+            self._held.ahead = self._elsewhere.ahead()
+            self._held.elsewhere.add(step.id)
+        if step.use.batch_size == "auto":
+            runtime.batching = self._held.sizes[step.id] = BatchSize()
 
 
 def _loaded(ref: StageRef) -> StageJob:
@@ -163,12 +169,17 @@ def run_split(
     attempt: Attempt = Attempt(),  # noqa: B008 (frozen)
     at: Callable[[Crumb], None] | None = None,
     readers: Readers | None = None,
+    held: Held | None = None,
 ) -> Receipt:
-    """Compose `open_task`, `run_segment` and `commit_task` for a task whose segments share one placement."""
+    """Compose `open_task`, `run_segment` and `commit_task`: who runs a split owns its shard, wherever models are."""
+    held = held or Held()
     opened = open_task(task, job, readers=readers)
     watched = _watched(opened.parcels, task, job, emit, cancel)
-    parcels = run_segment(job.steps, watched, caller=Caller(attempt, at))
-    return commit_task(task, job, parcels, store, opened=opened, attempts=attempt.number)
+    # A careful attempt tells where it is, and so is at one place only.
+    ahead = None if attempt.careful else held.ahead
+    caller = Caller(attempt, at, sizes=held.sizes, fits=held.fits, ahead=ahead, elsewhere=held.elsewhere)
+    with closing(run_segment(job.steps, watched, caller=caller, ahead=ahead)) as parcels:
+        return commit_task(task, job, parcels, store, opened=opened, attempts=attempt.number)
 
 
 def summary(receipt: Receipt) -> dict[str, object]:

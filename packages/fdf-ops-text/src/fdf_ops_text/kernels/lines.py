@@ -196,18 +196,20 @@ def _marks_of_lines(data, start, end, classes, bullets, leads, kinds):
             if class_of(classes, code) & LINE_BREAK and not counted:
                 n_lines += 1
                 broken = max(broken, i + size)
-        for lead in leads:
-            found = (equal_here(data, base, lead) >> shift) & may_open
-            while found != NO_BITS:
-                i = at + first_bit(found)
-                found &= found - _ONE
-                code, _ = decode(data, i)
-                if class_of(classes, code) & SPACE:
-                    continue
-                for bullet in bullets:
-                    if code == bullet and _opens_line(data, start, i, classes):
-                        n_bullets += 1
-                        break
+        found = NO_BITS
+        for lead in leads:  # Several bullets may begin with one byte.
+            found |= equal_here(data, base, lead)
+        found = (found >> shift) & may_open
+        while found != NO_BITS:
+            i = at + first_bit(found)
+            found &= found - _ONE
+            code, _ = decode(data, i)
+            if class_of(classes, code) & SPACE:
+                continue
+            for bullet in bullets:
+                if code == bullet and _opens_line(data, start, i, classes):
+                    n_bullets += 1
+                    break
         found = ((equal_here(data, base, STOP) | equal_here(data, base, 0xA6)) >> shift) & may_close
         while found != NO_BITS:
             i = at + first_bit(found)

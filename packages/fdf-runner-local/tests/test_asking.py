@@ -1,0 +1,170 @@
+"""What workers and models' processes say to each other: rows in shared memory, bounds, and models in turn."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from fdf.errors import Cancelled
+from fdf.models.tensors import tensor, tensor_batch
+from fdf_runner_local.asking import Room
+from fdf_runner_local.packing import Want, pack
+from fdf_runner_local.parcels import Answer, Ask, Line, Raised, Shared
+from fdf_runner_local.requests import Request, Requests
+
+
+@pytest.fixture
+def ends():
+    ours, theirs = (Line(s) for s in socket.socketpair())
+    yield ours, theirs
+    ours.close()
+    theirs.close()
+
+
+def test_rows_cross_and_outlive_their_sender(ends):
+    ours, theirs = ends
+    values = np.random.default_rng(0).normal(size=(5, 7, 3)).astype(np.float32)
+    batch = tensor_batch({"x": values}).append_column("text", pa.array(["a", None, "", "é", "b"])).slice(1, 3)
+    shared = Shared(batch)
+    ours.send(Ask("1", "op", 3), shared)
+    shared.close()
+    ours.close()
+    message, rows = theirs.receive()
+    assert message == Ask("1", "op", 3)
+    assert np.array_equal(tensor(rows, "x"), values[1:4])
+    assert rows.column("text").to_pylist() == [None, "", "é"]
+    assert theirs.receive() is None
+
+
+def test_many_senders_share_a_line(ends):
+    ours, theirs = ends
+    rows = [tensor_batch({"x": np.full((n + 1, 1000), n)}) for n in range(40)]
+
+    def send(number):
+        shared = Shared(rows[number])
+        ours.send(Ask(str(number), "op", number + 1), shared)
+        shared.close()
+
+    threads = [threading.Thread(target=send, args=(number,)) for number in range(40)]
+    for thread in threads:
+        thread.start()
+    found = dict(theirs.receive() for _ in threads)
+    assert {int(ask.number): batch for ask, batch in found.items()} == dict(enumerate(rows))
+
+
+def test_no_descriptor_is_left(ends):
+    ours, theirs = ends
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 (names are enough)
+    for number in range(5):
+        shared = Shared(tensor_batch({"x": np.zeros((10, 10))}))
+        ours.send(Answer(str(number), 0.1), shared)
+        shared.close()
+        theirs.receive()
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+def test_error_of_another_process_reads_as_if_raised_here():
+    error = Raised("KeyError", "'n'").as_raised()
+    assert f"{type(error).__name__}: {error}" == "KeyError: 'n'"
+
+
+def test_room_is_never_overdrawn_but_by_one_alone():
+    room = Room(100)
+    held, peak, lock = [0], [0], threading.Lock()
+
+    def use(size):
+        room.take(size, give_up=lambda: None)
+        with lock:
+            held[0] += size
+            peak[0] = max(peak[0], held[0])
+        time.sleep(0.002)
+        with lock:
+            held[0] -= size
+        room.give(size)
+
+    threads = [threading.Thread(target=use, args=(30 + number,)) for number in range(30)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert 60 <= peak[0] <= 100
+    room.take(1000, give_up=lambda: None)
+
+    def give_up():
+        raise Cancelled("enough")
+
+    with pytest.raises(Cancelled):
+        room.take(1, give_up=give_up)
+
+
+def request(operator_id, rows=1):
+    return Request(Ask("0", operator_id, rows), pa.record_batch({"n": [0] * rows}), None)
+
+
+def test_model_at_hand_is_asked_first_and_then_the_one_most_rows_wait_for():
+    requests = Requests(in_turn=True)
+    for operator_id, rows in [("a", 1), ("b", 2), ("c", 5), ("c", 1), ("b", 1), ("a", 1)]:
+        requests.put(request(operator_id, rows))
+    order = []
+    for _ in range(6):
+        order.append(requests.take().ask.operator_id)
+        requests.answered()
+    assert order == ["c", "c", "b", "b", "a", "a"]
+
+
+def test_model_at_hand_is_waited_for_as_long_as_a_change_takes():
+    requests = Requests(in_turn=True)
+    requests.changed_in(0.4)
+    requests.put(request("a"))
+    assert requests.take().ask.operator_id == "a"
+    requests.put(request("b"))
+    requests.answered()
+    threading.Timer(0.1, lambda: requests.put(request("a"))).start()
+    assert requests.take().ask.operator_id == "a"
+    requests.answered()
+    began = time.monotonic()
+    assert requests.take().ask.operator_id == "b"
+    assert time.monotonic() - began >= 0.35
+
+
+def test_change_waits_until_the_model_at_hand_has_answered():
+    requests = Requests(in_turn=True)
+    requests.put(request("a"))
+    requests.take()
+    requests.put(request("b"))
+    threading.Timer(0.3, requests.answered).start()
+    began = time.monotonic()
+    assert requests.take().ask.operator_id == "b"
+    assert time.monotonic() - began >= 0.3
+
+
+def test_closed_requests_end_who_waits():
+    requests = Requests(in_turn=False)
+    threading.Timer(0.05, requests.close).start()
+    assert requests.take() is None
+
+
+@pytest.mark.parametrize(
+    ("wants", "gpus", "held"),
+    [
+        ([1], 0, ["cpu a"]),
+        ([0.5, 0.5], 1, ["cuda:0 a", "cuda:0 b"]),
+        ([0.5, 1], 2, ["cuda:0 b", "cuda:1 a", "cuda:1 a"]),
+        ([0.5, 1], 1, ["cuda:0 ab in turn"]),
+        ([1, 1, 1], 2, ["cuda:0 abc in turn", "cuda:1 abc in turn"]),
+        ([2], 4, ["cuda:0,1 a", "cuda:2,3 a"]),
+        ([2, 0.5], 2, ["cuda:0,1 ab in turn"]),
+        ([0.3], 1, ["cuda:0 a"] * 3),
+        ([0.1] * 3, 1, ["cuda:0 a", "cuda:0 b", "cuda:0 c"] * 3 + ["cuda:0 a"]),
+    ],
+)
+def test_models_are_packed(wants, gpus, held):
+    asked = [Want(operator_id=name, gpus=share) for name, share in zip("abc", wants, strict=False)]
+    slots = pack(asked, gpus=gpus, most=10)
+    assert [f"{s.device} {''.join(s.operator_ids)}{' in turn' * s.in_turn}" for s in slots] == held
