@@ -181,7 +181,8 @@ def test_a_stored_position_goes_on_as_if_nothing_had_happened(case, cut, piece):
     assert [*before.leaves, *after.leaves] == [*everything.leaves]
     assert [*before.sizes, *after.sizes] == [*everything.sizes]
     assert [*first.events, *second.events] == whole.events
-    assert second.position == whole.position
+    # As stored: deviations of denominators that fill pages are rounded there.
+    assert second.position.to_json() == whole.position.to_json()
 
 
 @settings(max_examples=50, deadline=None, phases=[Phase.generate])

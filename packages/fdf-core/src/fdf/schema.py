@@ -114,7 +114,8 @@ def _array_bytes(array: pa.Array) -> npt.NDArray[np.int64]:
         return widths
     if pa.types.is_map(kind):
         return _array_bytes(pc.cast(array, pa.list_(pa.struct([kind.key_field, kind.item_field]))))
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        # Of a null nothing is flattened, nor counted: of fixed size, too.
         lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False).astype(np.int64)
         inner = np.concatenate([[0], np.cumsum(_array_bytes(array.flatten()))])
         ends = np.cumsum(lengths)

@@ -211,9 +211,11 @@ class _Sidecar:
                 "version": piece.file.version,
                 "range": [piece.start, piece.stop],
                 "source": [leaf.source.type, leaf.source.version, leaf.source.options()],
-                "measure": vars(leaf.measure) | {"tokenizer": None},
+                "measure": leaf.measure.describe(),
                 "columns": [[n, named[n], str(leaf.schema.field(n).type)] for n in leaf.measure.columns],
                 "step": STEP,
+                # What a bad file held before it broke is all there is of it only where its rest is passed by.
+                **({"on_bad_file": "skip"} if leaf.source.on_bad_file == "skip" else {}),
             }
         )
         self._path = cache_dir() / "mixture-sizes" / name[:2] / f"{name}.arrow"

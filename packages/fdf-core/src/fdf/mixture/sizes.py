@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -20,6 +20,8 @@ Method: TypeAlias = Literal[
     "rows", "image column", "images column", "utf-8 bytes", "binary bytes", "tokens column", "tokenizer", "estimate"
 ]
 
+Types: TypeAlias = dict[str, pa.DataType]
+
 TEXT, TOKENS, IMAGE, IMAGES = "text", "tokens", "image", "images"
 BYTES_PER_TOKEN = 4
 
@@ -33,6 +35,13 @@ class Measure:
     columns: tuple[str, ...] = ()
     tokenizer: str | None = None
     tokenizer_sha256: str | None = None
+    otherwise: Measure | None = None
+    """How rows are counted that have none of `columns`: those of a mixture's datasets that lack them."""
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Every column that counting may read."""
+        return self.columns if self.otherwise is None else (*self.columns, *self.otherwise.reads)
 
     def of(self, batch: pa.RecordBatch) -> Sizes:
         """Return what each row weighs; a null weighs nothing."""
@@ -42,6 +51,12 @@ class Measure:
         total = np.zeros(rows, dtype=np.int64)
         for name in self.columns:
             total += self._column(batch.column(name))
+        if self.otherwise is not None:
+            lacking = np.logical_and.reduce(
+                [batch.column(n).is_null().to_numpy(zero_copy_only=False) for n in self.columns]
+            )
+            if lacking.any():
+                total[lacking] = self.otherwise.of(batch.select(self.otherwise.reads).filter(pa.array(lacking)))
         return total
 
     def of_block(self, rows: int, held: Iterable[int], values: Iterable[int]) -> int:
@@ -59,6 +74,8 @@ class Measure:
             said["formula"] = f"ceil(UTF-8 bytes / {BYTES_PER_TOKEN})"
         if self.tokenizer_sha256 is not None:
             said["tokenizer_sha256"] = self.tokenizer_sha256
+        if self.otherwise is not None:
+            said["otherwise"] = self.otherwise.describe()
         return said
 
     def _column(self, column: pa.Array) -> Sizes:
@@ -67,8 +84,7 @@ class Measure:
         if self.method == "images column":
             return _integers(pc.list_value_length(column))
         if self.method == "tokens column":
-            lists = pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
-            return _integers(pc.list_value_length(column) if lists else column)
+            return _integers(pc.list_value_length(column) if _is_list(column.type) else column)
         if self.method == "tokenizer":
             assert self.tokenizer is not None
             return _tokenized(column, self.tokenizer)
@@ -76,9 +92,23 @@ class Measure:
         return -(-lengths // BYTES_PER_TOKEN) if self.method == "estimate" else lengths
 
 
-def choose_measure(unit: str, schema: pa.Schema, *, tokenizer: str | None, name: str) -> Measure:
-    """Return how rows with these columns are counted. Raises PlanError where they cannot be."""
+def choose_measure(
+    unit: str, schema: pa.Schema, *, tokenizer: str | None, name: str, lacking: Collection[str] = ()
+) -> Measure:
+    """Return how rows with these columns are counted. Raises PlanError where they cannot be.
+
+    `lacking` are columns that not every dataset of the rows has: theirs are counted by the next column that does.
+    """
     types = {f.name: f.type for f in schema}
+    made = _chosen(unit, types, tokenizer=tokenizer, name=name)
+    rest = {n: t for n, t in types.items() if n not in made.columns}
+    if lacking and made.columns and {*made.columns} <= {*lacking} and _METHODS[unit](rest) is not None:
+        rows = pa.schema(list(rest.items()))
+        made = replace(made, otherwise=choose_measure(unit, rows, tokenizer=tokenizer, name=name, lacking=lacking))
+    return made
+
+
+def _chosen(unit: str, types: Types, *, tokenizer: str | None, name: str) -> Measure:
     found = _METHODS[unit](types)
     if found is None:
         raise PlanError(
@@ -106,15 +136,14 @@ def choose_measure(unit: str, schema: pa.Schema, *, tokenizer: str | None, name:
     return Measure(unit=unit, method="tokenizer", columns=columns, tokenizer=tokenizer, tokenizer_sha256=digest)
 
 
-def counting(unit: str, schema: pa.Schema, *, tokenizer: str | None) -> Measure:
+def counting(unit: str, schema: pa.Schema, *, tokenizer: str | None, lacking: Collection[str] = ()) -> Measure:
     """Return how rows of several sources are counted alike; by rows where their columns allow nothing else."""
     try:
-        return choose_measure(unit, schema, tokenizer=tokenizer, name="the mixture")
+        return choose_measure(unit, schema, tokenizer=tokenizer, name="the mixture", lacking=lacking)
     except PlanError:
         return Measure(unit="rows", method="rows")
 
 
-Types: TypeAlias = dict[str, pa.DataType]
 Found: TypeAlias = tuple[Method, tuple[str, ...]] | None
 _WANTED = {
     "images": "a column `image`, or a list `images`",
@@ -126,7 +155,7 @@ _WANTED = {
 def _by_images(types: Types) -> Found:
     if IMAGE in types:
         return "image column", (IMAGE,)
-    return ("images column", (IMAGES,)) if IMAGES in types and pa.types.is_list(types[IMAGES]) else None
+    return ("images column", (IMAGES,)) if IMAGES in types and _is_list(types[IMAGES]) else None
 
 
 def _by_bytes(types: Types) -> Found:
@@ -155,7 +184,11 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _countable(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind))
+    return bool(pa.types.is_integer(kind) or _is_list(kind))
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
 def _integers(array: pa.Array) -> Sizes:

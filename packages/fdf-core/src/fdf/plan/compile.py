@@ -89,6 +89,7 @@ class _Builder:
         self.notes: list[str] = []
         self._versions: dict[str, str] = {}
         self._counted: Measure | None = None
+        self._lacking: frozenset[str] = frozenset()
 
     def add_stage(self, use: StageUse) -> None:
         if use.mixture is not None and not self.stages:
@@ -161,7 +162,8 @@ class _Builder:
             fingerprint = digest({**common, "mixture": mixture.plan_hash, "columns": columns})
             schema = mixture.schema
             pairs = [(n, n) for n in schema.names]
-            self._counted = counting(mixture.settings.unit, schema, tokenizer=mixture.settings.tokenizer)
+            self._lacking = mixture.lacking
+            self._counted = self._counting(mixture, schema)
         elif upstream is None:
             assert isinstance(self.origin, SourceUse)
             with _told_at(self.origin):
@@ -176,11 +178,10 @@ class _Builder:
             identity: dict[str, Any] = {**common, "upstream": upstream.fingerprint}
             if uses.mixture is not None:
                 with _told_by(uses):
-                    mixture = plan_buckets(uses, schema, seed=self.recipe.seed)
+                    mixture = plan_buckets(uses, schema, seed=self.recipe.seed, lacking=self._lacking)
                 identity["mixture"] = mixture.plan_hash
                 if self._counted is None:
-                    settings = mixture.settings
-                    self._counted = counting(settings.unit, schema, tokenizer=settings.tokenizer)
+                    self._counted = self._counting(mixture, schema)
             fingerprint = digest(identity)
             pairs = [(n, n) for n in schema.names]
         steps, output = resolve_chain(uses.operators, schema)
@@ -242,6 +243,10 @@ class _Builder:
                 mixture=mixture,
             )
         )
+
+    def _counting(self, mixture: PlannedMixture, schema: pa.Schema) -> Measure:
+        settings = mixture.settings
+        return counting(settings.unit, schema, tokenizer=settings.tokenizer, lacking=self._lacking)
 
     def _mixture(self, origin: MixtureUse) -> PlannedMixture:
         with _told_at(origin):

@@ -17,7 +17,7 @@ from fdf.fingerprint import digest
 from fdf.mixture.blocks import check_blocks
 from fdf.mixture.buckets import Bucket, Buckets
 from fdf.mixture.measuring import Leaf
-from fdf.mixture.settings import Settings, check_feasible, read_settings
+from fdf.mixture.settings import Settings, check_ends, check_feasible, read_settings
 from fdf.mixture.sizes import Measure, choose_measure
 from fdf.plan.encoding import decode_schema, encode_schema
 from fdf.plan.job import LeafJob
@@ -49,6 +49,12 @@ class PlannedMixture:
     notes: tuple[str, ...] = ()
     resolved: Mapping[str, Any] | None = None
     """What each source resolved, such as the commit behind a branch."""
+
+    @property
+    def lacking(self) -> frozenset[str]:
+        """The columns of an input's mixture that not every dataset has."""
+        columns = self.schema.names if self.schema is not None else ()
+        return frozenset(n for n in columns if any(n not in leaf.schema.names for leaf in self.leaves))
 
     def leaf_jobs(self, wanted: tuple[str, ...]) -> tuple[LeafJob, ...]:
         """Return the leaves as workers need them, reading only these columns."""
@@ -122,11 +128,14 @@ def plan_mixture(use: MixtureUse, *, seed: int, pinned: Mapping[str, Any] | None
     )
 
 
-def plan_buckets(use: StageUse, schema: pa.Schema, *, seed: int) -> PlannedMixture:
-    """Return the plan of a stage's mixture over rows with these columns."""
+def plan_buckets(
+    use: StageUse, schema: pa.Schema, *, seed: int, lacking: frozenset[str] = frozenset()
+) -> PlannedMixture:
+    """Return the plan of a stage's mixture over rows with these columns; some datasets do not have those `lacking`."""
     given = use.mixture or {}
     settings = read_settings(given, given["buckets"], seed=seed)
     check_feasible(settings)
+    check_ends(settings)
     if settings.granularity == "block":
         raise PlanError(
             Problem(
@@ -142,7 +151,7 @@ def plan_buckets(use: StageUse, schema: pa.Schema, *, seed: int) -> PlannedMixtu
         "settings": settings.identity(),
         "buckets": [b.identity() for b in buckets.top],
     }
-    measure = choose_measure(settings.unit, schema, tokenizer=settings.tokenizer, name=use.name)
+    measure = choose_measure(settings.unit, schema, tokenizer=settings.tokenizer, name=use.name, lacking=lacking)
     return PlannedMixture(
         settings=settings,
         plan_hash=digest({**identity, "measure": measure.describe()}),

@@ -85,17 +85,22 @@ def _check_mixing(document: Document, given: dict[str, Any], steps: Steps, names
         weights = point.get("weights")
         for name in weights if isinstance(weights, dict) else ():
             _known(document, (*below, number, "weights", name), name, names, of="key")
-    for key in ("at", "at_step"):
-        placed = [(n, p[key]) for n, p in points if isinstance(p.get(key), int)]
-        for (_, before), (number, after) in pairwise(placed):
-            if after <= before:
-                document.add((*below, number, key), "FDF113", f"`{key}` must rise from point to point")
+    per_step = given.get("units_per_step", 1)
+    steps_count = {"at": 1, "at_step": per_step if isinstance(per_step, int) else 1}
+    placed = [(n, key, p[key] * each) for n, p in points for key, each in steps_count.items() if _whole(p.get(key))]
+    for (_, _, before), (number, key, after) in pairwise(placed):
+        if after <= before:
+            document.add((*below, number, key), "FDF113", f"`{key}` must rise from point to point")
 
 
 def _known(document: Document, steps: Steps, name: str, names: Iterable[str], *, of: str) -> None:
     if name not in names:
         hint = did_you_mean(name, names) or f"there are: {', '.join(sorted(names))}"
         document.add(steps, "FDF144", f"the mixture holds nothing named `{name}`", of=of, hint=hint)
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _mappings(listed: Any) -> Iterable[tuple[int, dict[str, Any]]]:

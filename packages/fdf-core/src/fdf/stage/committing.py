@@ -47,7 +47,7 @@ class _Kept:
         coded = pc.dictionary_encode(sources)
         codes = coded.indices.to_numpy(zero_copy_only=False)
         units = None
-        if self._columns.issuperset(self._measure.columns):
+        if self._columns.issuperset(self._measure.reads):
             units = self._measure.of(rows.data)
         for code, name in enumerate(coded.dictionary.to_pylist()):
             mask = codes == code

@@ -5,7 +5,7 @@ What a row was planned to weigh is compared with what it weighs; a row that cann
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -77,9 +77,19 @@ def in_schedule(mixed: Range, parts: list[PartRows]) -> Rows:
 
 
 def source_part(
-    part: Part, leaf: LeafJob, job: InputColumns, batches: Iterator[SourceBatch], account: Account
+    part: Part,
+    leaf: LeafJob,
+    job: InputColumns,
+    batches: Iterator[SourceBatch],
+    account: Account,
+    *,
+    skipped: Callable[[], bool] = lambda: False,
 ) -> PartRows:
-    """Return the wanted rows of a slice that holds them, and account for them."""
+    """Return the wanted rows of a slice that holds them, and account for them.
+
+    `skipped` says, when `batches` are over, that a bad rest of the file was passed by: rows that are missing then are
+    charged as planned, as those are that cannot be read.
+    """
     wanted = np.frombuffer(part.positions, dtype="<i8")
     ascending = np.argsort(wanted, kind="stable")
     sorted_wanted = wanted[ascending]
@@ -94,7 +104,8 @@ def source_part(
             found.append(positions[mask])
         rejects += [r for r in batch.rejects if _among(np.array([r.position]), sorted_wanted)[0]]
     where = np.concatenate([np.empty(0, dtype=np.int64), *found])
-    _refuse_lost(part, len(wanted), len(where) + len(rejects))
+    if not skipped():
+        _refuse_lost(part, len(wanted), len(where) + len(rejects))
     rows = _rows(part, leaf, job, data, where)
     place = np.searchsorted(where, wanted)
     present = np.zeros(len(wanted), dtype=bool)
@@ -106,7 +117,9 @@ def source_part(
     return part_rows
 
 
-def shard_part(part: Part, leaf: LeafJob, chunks: Iterator[Rows], account: Account, *, left_out: bool) -> PartRows:
+def shard_part(
+    part: Part, leaf: LeafJob, stage: str, chunks: Iterator[Rows], account: Account, *, left_out: bool
+) -> PartRows:
     """Return the wanted rows of an earlier stage's shard, and account for them."""
     wanted = np.frombuffer(part.positions, dtype="<i8")
     ascending = np.sort(wanted)
@@ -121,7 +134,7 @@ def shard_part(part: Part, leaf: LeafJob, chunks: Iterator[Rows], account: Accou
     rows = concat_rows(kept)
     assert rows.positions is not None
     rows = rows.take(np.searchsorted(rows.positions.to_numpy(), wanted).astype(np.int64))
-    rows = _tagged(rows, leaf.name, part.epoch)
+    rows = _tagged(rows, leaf.name, stage, part.epoch)
     part_rows = PartRows(rows, np.ones(len(wanted), dtype=bool), ())
     _count(part, part_rows, leaf, account, left_out=left_out)
     return part_rows
@@ -172,8 +185,11 @@ def _rows(part: Part, leaf: LeafJob, job: InputColumns, data: list[pa.RecordBatc
     )
 
 
-def _tagged(rows: Rows, name: str, epoch: int) -> Rows:
-    """Return rows that say which bucket they came through, and in which epoch."""
+def _tagged(rows: Rows, name: str, stage: str, epoch: int) -> Rows:
+    """Return rows that say which bucket they came through, and in which epoch of this stage.
+
+    Without the stage's name, a row repeated here would take the id of one that the input or a stage before repeated.
+    """
     own = pa.ListArray.from_arrays(pa.array(np.arange(rows.count + 1, dtype=np.int32)), pa.repeat(name, rows.count))
     tags = own
     if rows.tags is not None:
@@ -189,7 +205,7 @@ def _tagged(rows: Rows, name: str, epoch: int) -> Rows:
         order[last] = int(before.sum()) + np.arange(rows.count)
         tags = pa.ListArray.from_arrays(pa.array(ends.astype(np.int32)), values.take(pa.array(order)))
     ids = rows.id_array()
-    return replace(rows, tags=tags, ids=pc.binary_join_element_wise(ids, f"#{epoch}", "") if epoch else ids)
+    return replace(rows, tags=tags, ids=pc.binary_join_element_wise(ids, f"#{stage}.{epoch}", "") if epoch else ids)
 
 
 def _among(positions: Integers, ascending: Integers) -> np.ndarray:
@@ -208,7 +224,7 @@ def _refuse_lost(part: Part, wanted: int, found: int) -> None:
             code="FDF413",
             message=f"{part.piece.file.uri} holds {found} of the {wanted} rows that were planned from it: it changed "
             "since it was measured",
-            help="run again: a changed file is measured anew",
+            help="run with --fresh: a run that goes on keeps what it listed, a fresh one measures anew",
         )
     )
 
@@ -217,7 +233,7 @@ def _count(part: Part, found: PartRows, leaf: LeafJob, account: Account, *, left
     planned = np.frombuffer(part.sizes, dtype="<i8")
     actual = planned
     measure = leaf.measure
-    if measure is not None and all(c in found.rows.data.schema.names for c in measure.columns) and measure.columns:
+    if measure is not None and all(c in found.rows.data.schema.names for c in measure.reads) and measure.columns:
         actual = planned.copy()
         actual[found.present] = measure.of(found.rows.data)
     into = (account.left_out if left_out else account.leaves).setdefault(leaf.name, Delivered())

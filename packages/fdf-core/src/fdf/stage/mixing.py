@@ -329,6 +329,6 @@ def open_mixture(
     assert manifest is not None
     assert plan.measure is not None
     values, told = thresholds(plan.buckets.quantiles, job, upstream, manifest)
-    columns = tuple(dict.fromkeys([*plan.bucket_columns, *plan.measure.columns]))
+    columns = tuple(dict.fromkeys([*plan.bucket_columns, *plan.measure.reads]))
     shards = Shards(job, upstream, plan.buckets, plan.measure, values, columns)
     return StageMixtureRun(plan, shards, told)

@@ -167,13 +167,15 @@ def _part(
     positions = np.frombuffer(part.positions, dtype="<i8")
     first, last = int(positions.min()), int(positions.max())
     if leaf.source is None:
-        found = shard_part(part, leaf, _shard_rows_within(part, job, first, last), account, left_out=left_out)
+        found = shard_part(
+            part, leaf, job.stage, _shard_rows_within(part, job, first, last), account, left_out=left_out
+        )
     else:
         physical = pa.schema([(old, job.input_schema.field(new).type) for new, old in leaf.renames])
         found_batches = readers.read(part.leaf, leaf.source, part.piece, first=first, last=last, schema=physical)
         batches = _unless_bad(found_batches, leaf.source, count)
         noted = _noted(batches, leaf, leaf.source, count)
-        found = source_part(part, leaf, job, noted, account)
+        found = source_part(part, leaf, job, noted, account, skipped=lambda: count.error is not None)
     count.rows = found.rows.count
     return found, count
 

@@ -101,7 +101,7 @@ class Shards:
                 "shard": piece.file.version,
                 "buckets": [b.identity() for b in self.buckets.top],
                 "thresholds": {k: list(v) for k, v in sorted(self.thresholds.items())},
-                "measure": vars(self.measure) | {"tokenizer": None},
+                "measure": self.measure.describe(),
             }
         )
         return cache_dir() / "mixture-sizes" / name[:2] / f"{name}.arrow"
@@ -182,7 +182,8 @@ def thresholds(
         if key not in columns:
             columns[key] = _Column(quantile, job, entries, manifest)
         column = columns[key]
-        low, high = column.at(quantile.ge), column.at(quantile.lt)
+        # Below the last quantile is everything: the largest values too.
+        low, high = column.at(quantile.ge), column.at(None if quantile.lt == 1 else quantile.lt)
         values[bucket] = (low, high)
         told[bucket] = {"field": quantile.field, "from": low, "below": high, "by": column.origin}
     return values, told
@@ -225,7 +226,8 @@ class _Column:
 
 
 def _told(field: str, manifest: Mapping[str, Any]) -> Histogram | None:
-    for operator in manifest["operators"]:
+    # The last operator that wrote the column has what rows hold now.
+    for operator in reversed(manifest["operators"]):
         told = operator["histograms"].get(field)
         if told is not None:
             histogram = Histogram.from_json(told)
