@@ -282,6 +282,10 @@ class _Run:
         pending = directory.pending(tasks, emit)
         try:
             self._runner.run(mixing.streams.provided(pending) if mixing is not None else pending, emit, self._cancel)
+        except (StageFailed, OSError):
+            # Another driver that has committed here also cleans up, and what it removes may be what is missing.
+            directory.refuse_overtaken()
+            raise
         finally:
             if mixing is not None:
                 mixing.streams.close()

@@ -135,7 +135,7 @@ class StageDirectory:
                     raise StageFailed(f"receipt {path} of stage `{self.stage.name}` is not readable", help="run again")
                 self._done[receipt.key] = receipt
         except FileNotFoundError as error:
-            self._refuse_overtaken()
+            self.refuse_overtaken()
             raise StageFailed(
                 f"stage `{self.stage.name}` lacks a receipt: {error}",
                 help="another driver may have cleaned up here; run again, and only what is missing runs",
@@ -160,7 +160,7 @@ class StageDirectory:
         files = [f for part in ("outputs", "dropped", "quarantine") for f in manifest[part]]
         lost = [f["path"] for f in files if sizes.get(f["path"]) != f["bytes"]]
         if lost:
-            self._refuse_overtaken()
+            self.refuse_overtaken()
             raise StageFailed(
                 f"{len(lost)} files of stage `{self.stage.name}` are gone, such as {lost[0]}",
                 help="another driver may have cleaned up here; run again, and only what is missing runs",
@@ -176,7 +176,7 @@ class StageDirectory:
             return found[0]
         raise self._overtaken()
 
-    def _refuse_overtaken(self) -> None:
+    def refuse_overtaken(self) -> None:
         """Raise OtherWriter where another driver has committed here since: what is missing went when it cleaned up."""
         found = self.store.read_tagged(self.layout.manifest)
         if (found[1] if found else None) != self._tag:
