@@ -370,11 +370,11 @@ def test_the_spool_of_a_stage_on_s3_is_there(tmp_path):
     wrong = tmp_path / "wrong"
     wrong.write_text("700")
     given = recipe(tmp_path, stream("breaking", rows=1000, of="documents", file=str(wrong)))
-    given["stages"][0]["materialize"]["path"] = "s3://bucket/one"
-    with s3_stand_in("bucket"):
+    given["stages"][0]["materialize"]["path"] = "s3://fdf-streams/one"
+    with s3_stand_in("fdf-streams"):
         with pytest.raises(StageFailed, match="record 700"):
             run(given)
-        store = open_store("s3://bucket/one")
+        store = open_store("s3://fdf-streams/one")
         assert [e for e in store.list("_spool/") if e.path.endswith(".journal")]
         wrong.unlink()
         manifest = run(given).manifests["one"]

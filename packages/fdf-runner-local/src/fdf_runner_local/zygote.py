@@ -14,7 +14,7 @@ import ctypes
 import gc
 import importlib
 import os
-import select
+import selectors
 import signal
 import socket
 import struct
@@ -50,10 +50,14 @@ class Zygote:
         signal.set_wakeup_fd(self._ringer.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # Unlike `select` it takes descriptors of any number, and unlike `epoll` it leaves nothing to share with forks.
+        heard = selectors.PollSelector()
+        heard.register(self._control, selectors.EVENT_READ)
+        heard.register(self._bell, selectors.EVENT_READ)
         try:
             # A process that the driver forked may hold its socket open: the parent's id tells the driver's end too.
             while os.getppid() == self._driver:
-                ready, _, _ = select.select([self._control, self._bell], [], [], LOOK_ROUND)
+                ready = [key.fileobj for key, _ in heard.select(LOOK_ROUND)]
                 if self._bell in ready:
                     with contextlib.suppress(BlockingIOError):
                         self._bell.recv(4096)

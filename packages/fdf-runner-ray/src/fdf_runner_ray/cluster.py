@@ -6,7 +6,7 @@ import contextlib
 import json
 import logging
 import os
-import select
+import selectors
 import signal
 import subprocess
 import sys
@@ -67,7 +67,9 @@ class LocalCluster:
         finally:
             os.close(theirs)
         with os.fdopen(answers) as said:
-            answered, _, _ = select.select([said], [], [], START_PATIENCE)
+            heard = selectors.PollSelector()  # Unlike `select`, for descriptors of any number.
+            heard.register(said, selectors.EVENT_READ)
+            answered = heard.select(START_PATIENCE)
             answer = json.loads((said.read() if answered else "") or "{}")
         if "address" not in answer:
             self.close()
