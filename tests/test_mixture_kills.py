@@ -91,6 +91,8 @@ def outcome(root: Path) -> dict[str, str]:
         name = path.relative_to(root).as_posix()
         if ".fdf-tmp" in path.parts or not path.is_file() or path.name == "README.md":
             continue
+        if path.name.startswith(".fdf-ray-"):  # By which nodes are asked for the folder; a later run removes it.
+            continue
         if path.name == "manifest.json":
             found[name] = json.loads(path.read_text())["id"]
         else:
