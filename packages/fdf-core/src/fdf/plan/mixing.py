@@ -24,6 +24,7 @@ from fdf.plan.job import LeafJob
 from fdf.recipe.model import DatasetUse, MixtureUse, StageUse
 from fdf.sources.base import InputFile, Source
 from fdf.sources.conform import unify
+from fdf.sources.file_source import FileSource
 from fdf.sources.naming import resolve_columns
 
 MIXTURE_FORMAT = "fdf-mixture/1"
@@ -74,7 +75,15 @@ class PlannedMixture:
 
 
 def plan_mixture(use: MixtureUse, *, seed: int, pinned: Mapping[str, Any] | None) -> PlannedMixture:
-    """Return the plan of an input's mixture; `pinned` is what an unfinished run resolved, listed and found."""
+    """Return the plan of an input's mixture; `pinned` is what an unfinished run resolved, listed and found.
+
+    Pins hold as long as the files are what they were: with another one it is another dataset, planned afresh.
+    """
+    notes: list[str] = []
+    if pinned is not None and (changed := _changed(use, pinned)):
+        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        notes.append(f"{changed[0]}{more} changed since the unfinished run began, so this one begins anew")
+        pinned = None
     given = use.settings
     settings = read_settings(given, [_settings_of(d) for d in use.datasets], seed=seed)
     check_feasible(settings)
@@ -87,7 +96,6 @@ def plan_mixture(use: MixtureUse, *, seed: int, pinned: Mapping[str, Any] | None
         except FdfError as error:
             raise _placed(error, dataset) from error
     named = []
-    notes: list[str] = []
     for dataset, source, physical, _ in opened:
         naming = resolve_columns(physical, source.columns)
         types = {f.name: f.type for f in physical}
@@ -195,6 +203,24 @@ def _opened(
         "schema": encode_schema(physical),
     }
     return source, physical, pins
+
+
+def _changed(use: MixtureUse, pinned: Mapping[str, Any]) -> list[str]:
+    """Return the files that are no longer what an unfinished run planned with: their new rows would pass for the old.
+
+    A file that is gone is missed when it is read, if it is needed at all; one of the hub is read at its commit.
+    """
+    found = []
+    for dataset in use.leaves():
+        pins = pinned["leaves"].get(dataset.name)
+        if pins is None or not isinstance(dataset.source, FileSource):
+            continue
+        try:
+            versions = {f.uri: f.version for f in dataset.source.files()}
+        except PlanError:
+            continue
+        found += [f["uri"] for f in pins["files"] if versions.get(f["uri"], f["version"]) != f["version"]]
+    return found
 
 
 def _placed(error: FdfError, dataset: DatasetUse) -> FdfError:

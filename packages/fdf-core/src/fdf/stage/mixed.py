@@ -224,7 +224,7 @@ def _refuse_lost(part: Part, wanted: int, found: int) -> None:
             code="FDF413",
             message=f"{part.piece.file.uri} holds {found} of the {wanted} rows that were planned from it: it changed "
             "since it was measured",
-            help="run with --fresh: a run that goes on keeps what it listed, a fresh one measures anew",
+            help="run again: a file that changed is listed and measured anew",
         )
     )
 
