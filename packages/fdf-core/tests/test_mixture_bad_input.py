@@ -276,6 +276,14 @@ def test_temperature_takes_sizes_or_given_weights(mixing):
     assert {n: leaf["delivered"]["rows"] for n, leaf in done["of"].items()} == {"big": 48, "a": 12}
 
 
+def test_weights_of_a_point_do_not_stand_beside_sizes(mixing):
+    sizes = {name: (f"{name}.jsonl", {"weight": "none"}) for name in ("a", "b")}
+    point = [{"at": 10, "weights": {"a": 0.5}}]
+    keys = {"unit": "rows", "temperature": 2, "schedule": point}
+    said = mixing.refuses(sizes, code=2, says="name the others too: b", at="weights:", **keys)
+    assert "FDF145" in said
+
+
 @pytest.fixture
 def truncated(mixing, monkeypatch) -> str:
     """Write gzipped lines that break off in the middle."""

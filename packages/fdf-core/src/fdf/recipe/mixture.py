@@ -85,6 +85,10 @@ def _check_mixing(document: Document, given: dict[str, Any], steps: Steps, names
         weights = point.get("weights")
         for name in weights if isinstance(weights, dict) else ():
             _known(document, (*below, number, "weights", name), name, names, of="key")
+        if isinstance(weights, dict) and weights and "temperature" in given and (others := names - {*weights}):
+            message = "with a `temperature` weights are sizes, which those of a point cannot stand beside"
+            document.add((*below, number, "weights"), "FDF145", message, of="key",
+                         hint=f"name the others too: {', '.join(sorted(others))}")  # fmt: skip
     per_step = given.get("units_per_step", 1)
     steps_count = {"at": 1, "at_step": per_step if isinstance(per_step, int) else 1}
     placed = [(n, key, p[key] * each) for n, p in points for key, each in steps_count.items() if _whole(p.get(key))]
