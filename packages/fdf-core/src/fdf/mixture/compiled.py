@@ -12,6 +12,7 @@ from math import sqrt
 
 import numpy as np
 
+from fdf.compiling import inline, kernel, subroutine
 from fdf.mixture.columns import (
     BEND_HIGH,
     BEND_LOW,
@@ -44,7 +45,6 @@ from fdf.mixture.columns import (
     UNITS,
     WAITING,
 )
-from fdf.mixture.compiling import inline, kernel, subroutine
 
 _HALF = np.uint64(32)
 _LOW = np.uint64(2**32 - 1)

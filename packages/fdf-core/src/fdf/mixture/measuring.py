@@ -6,8 +6,6 @@ shard's content version, so that resuming and later runs read it back.
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,10 +16,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from fdf.errors import BadFile, StageFailed
-from fdf.fingerprint import digest
 from fdf.mixture.order import WINDOW
+from fdf.mixture.sidecar import Sidecar
 from fdf.mixture.sizes import Measure, Sizes
-from fdf.operator import cache_dir
 from fdf.schema import row_bytes
 from fdf.sources.base import Slice, Source, SourceBatch
 from fdf.storage.retry import retrying
@@ -71,8 +68,7 @@ class Leaf:
         if self.by_blocks:
             yield from self._blocks(piece)
             return
-        known = _Sidecar(self, piece)
-        found = known.load()
+        found = self.known(piece)
         if found is not None:
             yield from found
             return
@@ -80,7 +76,7 @@ class Leaf:
         for part in _stepped(self._read(piece)):
             parts.append(part)
             yield part
-        known.save(parts)
+        _sidecar(self, piece).save(map(_as_batch, parts), _KEPT)
 
     def records(self) -> int:
         """Return how many records there are, those that cannot be read included, or blocks; measures what may end
@@ -100,7 +96,8 @@ class Leaf:
 
     def known(self, piece: Slice) -> list[Measured] | None:
         """Return a shard's records where they were measured before; None where they were not."""
-        return _Sidecar(self, piece).load()
+        batches = _sidecar(self, piece).load()
+        return None if batches is None else [_from_batch(b) for b in batches]
 
     def sample(self, piece: Slice, rows: int) -> tuple[Measured, bool]:
         """Return at least so many first records of a shard, and whether they are all; nothing is remembered."""
@@ -200,53 +197,34 @@ def joined(parts: Sequence[Measured]) -> Measured:
     )
 
 
-class _Sidecar:
-    """What is known of one shard's records, as an Arrow file in the cache: a record batch per part."""
+_KEPT = pa.schema([("position", pa.int64()), ("size", pa.int64()), ("bytes", pa.int64())])
 
-    def __init__(self, leaf: Leaf, piece: Slice) -> None:
-        named = dict(leaf.renames)
-        name = digest(
-            {
-                "uri": piece.file.uri,
-                "version": piece.file.version,
-                "range": [piece.start, piece.stop],
-                "source": [leaf.source.type, leaf.source.version, leaf.source.options()],
-                "measure": leaf.measure.describe(),
-                "columns": [[n, named[n], str(leaf.schema.field(n).type)] for n in leaf.measure.columns],
-                "step": STEP,
-                # What a bad file held before it broke is all there is of it only where its rest is passed by.
-                **({"on_bad_file": "skip"} if leaf.source.on_bad_file == "skip" else {}),
-            }
-        )
-        self._path = cache_dir() / "mixture-sizes" / name[:2] / f"{name}.arrow"
 
-    def load(self) -> list[Measured] | None:
-        """Return what was measured; None where nothing was, or where it cannot be read."""
-        try:
-            with pa.memory_map(str(self._path)) as file:
-                batches = pa.ipc.open_file(file).read_all().to_batches()
-        except (OSError, pa.ArrowInvalid):
-            return None
-        return [
-            Measured(b["position"].to_numpy(), b["size"].to_numpy(), int(b["bytes"][0].as_py()))
-            for b in batches
-            if b.num_rows
-        ]
+def _sidecar(leaf: Leaf, piece: Slice) -> Sidecar:
+    """Return where what is known of one shard's records is kept: a record batch per part."""
+    named = dict(leaf.renames)
+    return Sidecar(
+        {
+            "uri": piece.file.uri,
+            "version": piece.file.version,
+            "range": [piece.start, piece.stop],
+            "source": [leaf.source.type, leaf.source.version, leaf.source.options()],
+            "measure": leaf.measure.describe(),
+            "columns": [[n, named[n], str(leaf.schema.field(n).type)] for n in leaf.measure.columns],
+            "step": STEP,
+            # What a bad file held before it broke is all there is of it only where its rest is passed by.
+            **({"on_bad_file": "skip"} if leaf.source.on_bad_file == "skip" else {}),
+        }
+    )
 
-    def save(self, parts: Sequence[Measured]) -> None:
-        """Keep what was measured; a cache that cannot be written to is done without."""
-        schema = pa.schema([("position", pa.int64()), ("size", pa.int64()), ("bytes", pa.int64())])
-        aside = self._path.with_name(f".{self._path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            options = pa.ipc.IpcWriteOptions(compression="zstd")
-            with pa.OSFile(str(aside), "wb") as file, pa.ipc.new_file(file, schema, options=options) as writer:
-                for part in parts:
-                    held = np.full(len(part), part.bytes, dtype=np.int64)
-                    writer.write_batch(pa.record_batch([part.positions, part.sizes, held], schema=schema))
-            aside.replace(self._path)
-        except OSError:
-            aside.unlink(missing_ok=True)
+
+def _as_batch(part: Measured) -> pa.RecordBatch:
+    held = np.full(len(part), part.bytes, dtype=np.int64)
+    return pa.record_batch([part.positions, part.sizes, held], schema=_KEPT)
+
+
+def _from_batch(batch: pa.RecordBatch) -> Measured:
+    return Measured(batch["position"].to_numpy(), batch["size"].to_numpy(), int(batch["bytes"][0].as_py()))
 
 
 class Measurable(Protocol):

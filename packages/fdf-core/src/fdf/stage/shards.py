@@ -6,8 +6,6 @@ A shard is looked at once: only the columns that conditions and the unit need ar
 
 from __future__ import annotations
 
-import os
-import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,12 +16,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from fdf.fingerprint import digest
 from fdf.histogram import Histogram, observe
 from fdf.mixture.buckets import Buckets, Codes, Quantile, Thresholds
 from fdf.mixture.measuring import STEP, Measured
+from fdf.mixture.sidecar import Sidecar
 from fdf.mixture.sizes import Measure, Sizes
-from fdf.operator import cache_dir
 from fdf.plan.job import StageJob
 from fdf.sources.base import InputFile, Slice
 from fdf.stage.reading import open_shard
@@ -31,6 +28,7 @@ from fdf.stage.shard_file import FileEntry
 from fdf.storage.retry import retrying
 
 _REMEMBERED = 16
+_KEPT = pa.schema([("code", pa.uint16()), ("size", pa.int64()), ("bytes", pa.float64())])
 
 
 @dataclass(frozen=True)
@@ -95,8 +93,8 @@ class Shards:
             rows = reader.metadata.num_rows
         return Sorted(np.concatenate(codes), np.concatenate(sizes), held / max(1, rows))
 
-    def _path(self, piece: Slice) -> Any:
-        name = digest(
+    def _sidecar(self, piece: Slice) -> Sidecar:
+        return Sidecar(
             {
                 "shard": piece.file.version,
                 "buckets": [b.identity() for b in self.buckets.top],
@@ -104,31 +102,17 @@ class Shards:
                 "measure": self.measure.describe(),
             }
         )
-        return cache_dir() / "mixture-sizes" / name[:2] / f"{name}.arrow"
 
     def _load(self, piece: Slice) -> Sorted | None:
-        try:
-            with pa.memory_map(str(self._path(piece))) as file:
-                table = pa.ipc.open_file(file).read_all().combine_chunks()
-        except (OSError, pa.ArrowInvalid):
+        batches = self._sidecar(piece).load()
+        if not batches:
             return None
-        bytes_each = float(table["bytes"][0].as_py()) if table.num_rows else 0.0
-        return Sorted(table["code"].to_numpy(), table["size"].to_numpy(), bytes_each)
+        (batch,) = batches
+        return Sorted(batch["code"].to_numpy(), batch["size"].to_numpy(), float(batch["bytes"][0].as_py()))
 
     def _save(self, piece: Slice, found: Sorted) -> None:
-        path = self._path(piece)
-        aside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-        schema = pa.schema([("code", pa.uint16()), ("size", pa.int64()), ("bytes", pa.float64())])
         each = np.full(len(found.codes), found.bytes_each)
-        batch = pa.record_batch([found.codes, found.sizes, each], schema=schema)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            options = pa.ipc.IpcWriteOptions(compression="zstd")
-            with pa.OSFile(str(aside), "wb") as file, pa.ipc.new_file(file, schema, options=options) as writer:
-                writer.write_batch(batch)
-            aside.replace(path)
-        except OSError:
-            aside.unlink(missing_ok=True)
+        self._sidecar(piece).save([pa.record_batch([found.codes, found.sizes, each], schema=_KEPT)], _KEPT)
 
 
 @dataclass(frozen=True)
