@@ -15,10 +15,14 @@ import pyarrow.compute as pc
 
 from fdf.errors import BadFile, Problem
 from fdf.fingerprint import sha256_hex
-from fdf.plan.job import LeafJob
+from fdf.plan.job import LeafJob, StageJob
 from fdf.plan.task import Part, Range
-from fdf.sources.base import Reject, SourceBatch
+from fdf.sources.base import Reject, Source, SourceBatch
+from fdf.stage.inputs import Chunk, InputCount, counted, note_extra_columns, unless_bad
+from fdf.stage.readers import Readers
 from fdf.stage.rows import STRINGS, Integers, Rows, concat_rows
+from fdf.stage.segment import Dropped, Parcel
+from fdf.stage.upstream import shard_rows_within
 
 LEFT_OUT = "mixture"
 """The reason, and the name in `__fdf__/dropped_by`, of rows that a stage's mixture leaves out."""
@@ -60,6 +64,69 @@ class PartRows:
     rows: Rows
     present: np.ndarray
     rejects: tuple[Reject, ...]
+
+
+def mixed_chunks(
+    mixed: Range, job: StageJob, inputs: list[InputCount], account: Account, readers: Readers
+) -> Iterator[Chunk]:
+    """Yield the rows of a range in the schedule's order, and then the rejects of each part."""
+    parts = [_part(part, job, inputs, account, readers, left_out=not mixed.order) for part in mixed.parts]
+    yield Chunk(in_schedule(mixed, [found for found, _ in parts]), (), InputCount(uri="", version="", bytes=0))
+    for part, (found, count) in zip(mixed.parts, parts, strict=True):
+        if found.rejects:
+            leaf = job.leaves[part.leaf]
+            none = replace(nothing(job), prefix=prefix_of(part, leaf))
+            yield Chunk(none, found.rejects, count, of=(leaf.name, part.epoch))
+
+
+def _part(
+    part: Part, job: StageJob, inputs: list[InputCount], account: Account, readers: Readers, *, left_out: bool
+) -> tuple[PartRows, InputCount]:
+    leaf = job.leaves[part.leaf]
+    count = counted(part.piece, inputs)
+    positions = np.frombuffer(part.positions, dtype="<i8")
+    first, last = int(positions.min()), int(positions.max())
+    if leaf.source is None:
+        found = shard_part(
+            part, leaf, job.stage, shard_rows_within(part.piece, job, first, last), account, left_out=left_out
+        )
+    else:
+        physical = pa.schema([(old, job.input_schema.field(new).type) for new, old in leaf.renames])
+        found_batches = readers.read(part.leaf, leaf.source, part.piece, first=first, last=last, schema=physical)
+        batches = unless_bad(found_batches, leaf.source, count)
+        noted = _noted(batches, leaf, leaf.source, count)
+        found = source_part(part, leaf, job, noted, account, skipped=lambda: count.error is not None)
+    count.rows = found.rows.count
+    return found, count
+
+
+def _noted(batches: Iterator[SourceBatch], leaf: LeafJob, source: Source, count: InputCount) -> Iterator[SourceBatch]:
+    for batch in batches:
+        note_extra_columns(batch, leaf.known_columns, source, count)
+        yield batch
+
+
+def leave_out(parcel: Parcel) -> Parcel:
+    """Drop every row of a parcel, by the mixture, with the bucket that it is left in."""
+    rows = parcel.rows
+    if not rows.count:
+        return parcel
+    assert rows.tags is not None
+    # The last tag of a row of a stage's mixture is its bucket.
+    ends = pc.subtract(pc.cumulative_sum(pc.list_value_length(rows.tags)), 1)
+    buckets = rows.tags.flatten().take(ends)
+    parcel.dropped.append(
+        Dropped(
+            rows=replace(rows, data=rows.data.select([])),
+            judged=rows.data,
+            places=np.arange(rows.count),
+            operator_id=LEFT_OUT,
+            reasons=pa.repeat(LEFT_OUT, rows.count),
+            evidence=pc.binary_join_element_wise('{"bucket":"', buckets, '"}', ""),
+        )
+    )
+    parcel.rows = rows.slice(0, 0)
+    return parcel
 
 
 def in_schedule(mixed: Range, parts: list[PartRows]) -> Rows:

@@ -23,8 +23,8 @@ from fdf.mixture.sidecar import Sidecar
 from fdf.mixture.sizes import Measure, Sizes
 from fdf.plan.job import StageJob
 from fdf.sources.base import InputFile, Slice
-from fdf.stage.reading import open_shard
 from fdf.stage.shard_file import FileEntry
+from fdf.stage.upstream import open_shard
 from fdf.storage.retry import retrying
 
 _REMEMBERED = 16

@@ -14,8 +14,8 @@ from fdf.plan.job import StageJob
 from fdf.plan.model import StagePlan
 from fdf.plan.task import SplitKey, StageRef, Task
 from fdf.sources.base import InputFile, Slice, Source
-from fdf.stage.reading import open_shard
 from fdf.stage.shard_file import FileEntry
+from fdf.stage.upstream import open_shard
 from fdf.storage.retry import retrying
 
 

@@ -22,7 +22,7 @@ from fdf.plan.job import LeafJob
 from fdf.plan.mixing import PlannedMixture
 from fdf.plan.task import Part
 from fdf.schema import ID, SOURCE
-from fdf.sources.base import Source, SourceBatch
+from fdf.stage.inputs import counted, unless_bad
 from fdf.stage.mixed import Account, source_part
 from fdf.training.lots import Cursor, Lot, Pass
 from fdf.training.striping import Booleans, Integers, Law, Share
@@ -183,7 +183,7 @@ class Online:
         )
         piece = source.within(chunk.piece, int(positions.min()), int(positions.max()))
         physical = pa.schema([(old, columns.input_schema.field(new).type) for new, old in leaf.renames])
-        batches = _unless_bad(source.read(piece, schema=physical), source, chunk.piece.file.uri)
+        batches = unless_bad(source.read(piece, schema=physical), source, counted(chunk.piece, []))
         read = source_part(part, leaf, columns, batches, Account())
         if read.rejects and not self.skip_bad_rows:
             bad = read.rejects[0]
@@ -203,14 +203,6 @@ class Online:
 
 def _counts(leaves: npt.NDArray[np.uint16]) -> list[tuple[int, int]]:
     return [(int(leaf), int(count)) for leaf, count in zip(*np.unique(leaves, return_counts=True), strict=True)]
-
-
-def _unless_bad(batches: Iterator[SourceBatch], source: Source, uri: str) -> Iterator[SourceBatch]:
-    try:
-        yield from batches
-    except BadFile as error:
-        if source.on_bad_file == "fail":
-            raise error.of(uri) from error
 
 
 def _batch(batches: list[pa.RecordBatch], order: Integers, schema: pa.Schema) -> pa.RecordBatch:
