@@ -49,12 +49,13 @@ class Room:
         self._taken = 0
         self._changed = threading.Condition()
 
-    def take(self, size: int, *, give_up: Callable[[], None]) -> None:
+    def take(self, size: int, *, give_up: Callable[[], None] | None = None) -> None:
         """Wait until there is room; `give_up` is called now and then, and may raise."""
         with self._changed:
             while self._taken and self._taken + size > self._size:
-                self._changed.wait(LOOK_ROUND)
-                give_up()
+                self._changed.wait(None if give_up is None else LOOK_ROUND)
+                if give_up is not None:
+                    give_up()
             self._taken += size
 
     def give(self, size: int) -> None:
@@ -65,7 +66,9 @@ class Room:
 
 
 @dataclass(eq=False)
-class _Pending:
+class Pending:
+    """A request that waits for its answer."""
+
     ask: Ask
     shared: Shared
     answer: Future[tuple[pa.RecordBatch, float]] = field(default_factory=Future)
@@ -77,7 +80,7 @@ class Desk:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._pending: dict[str, _Pending] = {}
+        self._pending: dict[str, Pending] = {}
         self._line: Line | None = None
         self._lock = threading.Lock()
         threading.Thread(target=self._listen, name="fdf-desk", daemon=True).start()
@@ -87,7 +90,7 @@ class Desk:
         """How many requests of this worker wait here."""
         return len(self._pending)
 
-    def ask(self, pending: _Pending) -> None:
+    def ask(self, pending: Pending) -> None:
         """Send a request, now or as soon as the process is there."""
         with self._lock:
             self._pending[pending.ask.number] = pending
@@ -95,7 +98,7 @@ class Desk:
                 with suppress(OSError):  # It is sent again when the next process is there.
                     self._line.send(pending.ask, pending.shared)
 
-    def forget(self, pending: _Pending) -> None:
+    def forget(self, pending: Pending) -> None:
         """Give a request up, or what is left of one that was answered."""
         with self._lock:
             self._pending.pop(pending.ask.number, None)
@@ -133,8 +136,7 @@ class Desk:
         if isinstance(message, Answer) and batch is not None:
             pending.answer.set_result((batch, message.seconds))
         elif isinstance(message, Refusal):
-            error = message.error
-            pending.answer.set_exception(error.as_raised() if isinstance(error, Raised) else error)
+            pending.answer.set_exception(message.error)
 
     def _begin_again(self, hello: Hello, line: Line) -> None:
         """Send everything to a new process, except what killed the one before it."""
@@ -201,7 +203,7 @@ class RemoteModels:
             self._room.take(size, give_up=self._look_round)
         try:
             ask = Ask(f"{os.getpid()}.{next(self._numbers)}", operator_id, prepared.num_rows)
-            pending = _Pending(ask, Shared(prepared))
+            pending = Pending(ask, Shared(prepared))
             try:
                 desk = min(desks, key=lambda d: d.load)
                 with self._waiting():
@@ -212,12 +214,14 @@ class RemoteModels:
         finally:
             self._room.give(size)
 
-    def _answer(self, pending: _Pending) -> tuple[pa.RecordBatch, float]:
+    def _answer(self, pending: Pending) -> tuple[pa.RecordBatch, float]:
         while True:
             try:
                 return pending.answer.result(LOOK_ROUND)
             except Timeout:
                 self._look_round()
+            except Raised as error:
+                raise error.as_raised() from None
 
     def _look_round(self) -> None:
         self._cancel.raise_if_cancelled()

@@ -16,6 +16,7 @@ from fdf.errors import FdfError, Problem
 from fdf.plan.task import StageRef, Task
 from fdf.stage.blame import Ledger
 from fdf.stage.events import CancelToken, Emit, Event
+from fdf_runner_local.asking import Desks
 from fdf_runner_local.member import Member, Stall
 from fdf_runner_local.model import ModelMember, Models, Post, Posts
 from fdf_runner_local.processes import End, Nursery
@@ -40,6 +41,7 @@ class Crew:
         emit: Emit,
         ledger: Ledger | None = None,
         models: Models | None = None,
+        desks: Desks | None = None,
     ) -> None:
         self._nursery = nursery
         self._size = size
@@ -49,6 +51,7 @@ class Crew:
         self._members: list[Member] = []
         self._models = models
         self._posts: Posts | None = None
+        self._desks = desks
         self._stage: StageRef | None = None
         self._selector = selectors.DefaultSelector()
         self._ledger = ledger or Ledger()
@@ -60,6 +63,20 @@ class Crew:
         source = iter(tasks)
         try:
             self._run(source, cancel)
+        except FdfError:
+            self._wind_down(CANCEL_GRACE, cancel=True)
+            raise
+        self._wind_down(TEARDOWN_GRACE, cancel=False)
+
+    def hold(self, posts: Posts, stage: StageRef, until: CancelToken) -> None:
+        """Run no task, but keep processes for some of a stage's models at their posts, until told to end.
+
+        Raises what loading them raised, and StageFailed where they keep dying before they do anything.
+        """
+        self._open(posts, stage)
+        try:
+            while not until.cancelled:
+                self._turn()
         except FdfError:
             self._wind_down(CANCEL_GRACE, cancel=True)
             raise
@@ -101,12 +118,16 @@ class Crew:
 
     def _give(self, task: Task) -> None:
         if self._models is not None and self._posts is None:
-            self._posts, self._stage = Posts(self._models), task.stage
-            for post in self._posts.all:
-                self._man(post, self._models, task.stage)
+            self._open(Posts(self._models), task.stage)
         member = next((m for m in self._members if self._idle(m)), None) or self._recruit()
-        member.run(task, self._ledger.attempt(task.key.location), self._posts.desks if self._posts else None)
+        member.run(task, self._ledger.attempt(task.key.location), self._desks)
         self._listen(member)
+
+    def _open(self, posts: Posts, stage: StageRef) -> None:
+        assert self._models is not None
+        self._posts, self._stage, self._desks = posts, stage, posts.desks
+        for post in posts.all:
+            self._man(post, self._models, stage)
 
     def _recruit(self) -> Member:
         child = self._nursery.start()

@@ -13,9 +13,10 @@ import socket
 import struct
 import tempfile
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import pyarrow as pa
 
@@ -85,11 +86,21 @@ class Shared:
     def __init__(self, batch: pa.RecordBatch) -> None:
         counted = pa.MockOutputStream()
         _write(counted, batch)
-        self.size: int = counted.size()
+        self._fill(counted.size(), lambda sink: _write(sink, batch))
+
+    @classmethod
+    def copy_of(cls, memory: pa.Buffer) -> Self:
+        """Return a copy of memory that another machine has sent, whatever it holds."""
+        made = cls.__new__(cls)
+        made._fill(memory.size, lambda sink: sink.write(memory))  # noqa: SLF001 (its own class)
+        return made
+
+    def _fill(self, size: int, write: Callable[[pa.NativeFile], object]) -> None:
+        self.size = size
         self.descriptor = _nameless()
         try:
-            os.ftruncate(self.descriptor, self.size)
-            _write(pa.FixedSizeBufferWriter(pa.py_buffer(mmap.mmap(self.descriptor, self.size))), batch)
+            os.ftruncate(self.descriptor, size)
+            write(pa.FixedSizeBufferWriter(pa.py_buffer(mmap.mmap(self.descriptor, size))))
         except BaseException:
             self.close()
             raise
@@ -122,6 +133,14 @@ class Line:
 
     def receive(self) -> tuple[Message, pa.RecordBatch | None] | None:
         """Return the next message and its rows, which stay where they are; None when the other end is gone."""
+        found = self.receive_unread()
+        if found is None:
+            return None
+        message, memory = found
+        return message, rows_in(memory) if memory is not None else None
+
+    def receive_unread(self) -> tuple[Message, pa.Buffer | None] | None:
+        """Return the next message and the memory that came with it; None when the other end is gone."""
         descriptors: list[int] = []
         try:
             head = b""
@@ -164,10 +183,14 @@ def _write(sink: Any, batch: pa.RecordBatch) -> None:
         writer.write_batch(batch)
 
 
-def _mapped(descriptor: int, size: int) -> pa.RecordBatch:
+def rows_in(memory: pa.Buffer) -> pa.RecordBatch:
+    """Return the rows that memory holds; they stay there."""
+    return pa.ipc.open_stream(memory).read_next_batch()
+
+
+def _mapped(descriptor: int, size: int) -> pa.Buffer:
     # The mapping lives as long as the last array that looks into it.
-    memory = mmap.mmap(descriptor, size, prot=mmap.PROT_READ)
-    return pa.ipc.open_stream(pa.py_buffer(memory)).read_next_batch()
+    return pa.py_buffer(mmap.mmap(descriptor, size, prot=mmap.PROT_READ))
 
 
 def _nameless() -> int:

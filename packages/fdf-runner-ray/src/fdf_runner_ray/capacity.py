@@ -22,6 +22,8 @@ class Node:
     cpus: float
     gpus: float
     memory: int
+    store: int = 0
+    """How many bytes its object store holds."""
 
     def slots(self, need: Resources) -> int:
         """Return how many such workers it can hold."""
@@ -56,6 +58,7 @@ def _node(told: dict[str, Any]) -> Node:
         cpus=has.get("CPU", 0),
         gpus=has.get("GPU", 0),
         memory=int(has.get("memory", 0)),
+        store=int(has.get("object_store_memory", 0)),
     )
 
 

@@ -1,104 +1,49 @@
-"""What runs on the cluster: a Ray actor that holds one slot and has a worker process of the local runner beside it.
+"""What works on splits: a Ray actor that holds one slot and has a worker process of the local runner beside it.
 
 The actor does no work itself. It gives tasks to its worker, watches its memory, replaces it when it dies and finds the
-row to blame, all as the local runner does on one machine; so it always answers, whatever an operator does.
+row to blame, all as the local runner does on one machine; so it always answers, whatever an operator does. Models that
+other actors hold are asked by way of this one (`fdf_runner_ray.relay`).
 """
 
 from __future__ import annotations
 
-import os
 import queue
-import socket
 import threading
-import time
 import traceback
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TypeAlias
+from collections.abc import Iterator
+from dataclasses import replace
 
-import ray
-
-import fdf
 from fdf.errors import FdfError
 from fdf.plan.task import StageRef, Task
 from fdf.stage.blame import Attempt, Ledger
-from fdf.stage.events import CancelToken, Event
+from fdf.stage.events import CancelToken
 from fdf_runner_local.crew import Crew
 from fdf_runner_local.machine import usable_cpus, usable_memory
 from fdf_runner_local.processes import SpawnNursery
 from fdf_runner_local.runner import MEMORY_SHARE
-from fdf_runner_ray.capacity import nodes
+from fdf_runner_ray.relay import Relay, Table
+from fdf_runner_ray.station import Done, Ended, Failed, Settings, Station, this_node
 
-MARK_PATIENCE = 5.0
-PATIENCE = 10.0
-"""How long a question for news waits for some."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What all hosts of a run are made with."""
-
-    device: str
-    stall_after: float
-    memory_per_worker: int | None
-    """None: a host's share of its node."""
-    cpus: float
-    workers: int | None
-    environment: Mapping[str, str]
-    """The driver's own settings of FDF."""
-    mark: str | None
-    """A file that the driver has made where the stage commits, if that is a local path."""
+STORE_SHARE = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class Introduction:
-    """Where a host is, and whether it can work with the driver."""
-
-    node: str
-    pid: int
-    version: str
-    sees_mark: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """The task is committed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The task raised an error that FDF knows, or the traceback of one that it does not."""
-
-    error: FdfError | str
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The worker has ended, its operators torn down. Nothing comes after this."""
-
-
-News: TypeAlias = Event | Done | Failed | Ended
-
-
-class Host:
-    """The actor. Its methods are called at the same time: one waits for news while another brings a task."""
+class Host(Station):
+    """The actor."""
 
     def __init__(self, settings: Settings) -> None:
-        os.environ.update(settings.environment)
-        self._settings = settings
+        super().__init__(settings)
         self._cancel = CancelToken()
         self._ledger = Ledger()
         self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
-        self._news: queue.SimpleQueue[News] = queue.SimpleQueue()
         self._stages: dict[str, StageRef] = {}
+        self._beside = _hosts_on_this_node(settings)
+        self._relay = self._opened_relay() if settings.elsewhere else None
         threading.Thread(target=self._serve, name="fdf-crew", daemon=True).start()
 
-    def introduce(self) -> Introduction:
-        """Say where this is."""
-        return Introduction(
-            node=socket.gethostname(), pid=os.getpid(), version=fdf.__version__, sees_mark=_sees(self._settings.mark)
-        )
+    def know(self, table: Table) -> None:
+        """Take note of where models are asked."""
+        if self._relay is not None:
+            self._relay.know(table)
 
     def give(self, task: Task, attempt: Attempt, payload: bytes | None) -> None:
         """Take a task. Its stage's bytes come with the first one of the stage."""
@@ -107,16 +52,6 @@ class Host:
         if attempt.number > 1:
             self._ledger.begin_at(task.key.location, attempt)
         self._tasks.put(replace(task, stage=self._stages[task.stage.digest]))
-
-    def news(self) -> list[News]:
-        """Return what has happened since the last call, in order; wait a while for something to happen."""
-        try:
-            told = [self._news.get(timeout=PATIENCE)]
-        except queue.Empty:
-            return []
-        while not self._news.empty():
-            told.append(self._news.get())
-        return told
 
     def stop(self) -> None:
         """Have the worker end after its task, its operators torn down."""
@@ -127,15 +62,25 @@ class Host:
         self._cancel.cancel()
         self.stop()
 
+    def _opened_relay(self) -> Relay:
+        here = this_node()
+        return Relay(
+            self._settings.elsewhere,
+            in_turn=self._settings.in_turn,
+            store=int(here.store * STORE_SHARE / self._beside) if here is not None else 0,
+            node=here.id if here is not None else None,
+        )
+
     def _serve(self) -> None:
         nursery = SpawnNursery(device=self._settings.device)
         crew = Crew(
             nursery,
             size=1,
-            memory_per_worker=self._settings.memory_per_worker or _share(self._settings),
+            memory_per_worker=self._settings.memory_per_worker or int(usable_memory() * MEMORY_SHARE / self._beside),
             stall_after=self._settings.stall_after,
             emit=self._news.put,
             ledger=self._ledger,
+            desks=self._relay.desks if self._relay is not None else None,
         )
         try:
             crew.run(self._given(), self._cancel)
@@ -146,6 +91,8 @@ class Host:
         finally:
             crew.close()
             nursery.close()
+            if self._relay is not None:
+                self._relay.close()
             self._news.put(Ended())
 
     def _given(self) -> Iterator[Task]:
@@ -155,19 +102,9 @@ class Host:
             self._news.put(Done())
 
 
-def _sees(mark: str | None) -> bool:
-    """Say whether a file is there. A shared folder may need a moment to show it."""
-    deadline = time.monotonic() + MARK_PATIENCE
-    while mark is not None and not Path(mark).exists():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.2)
-    return True
-
-
-def _share(settings: Settings) -> int:
-    """Return this host's share of the memory that its node may use."""
-    here = ray.get_runtime_context().get_node_id()
-    cpus = next((node.cpus for node in nodes() if node.id == here), 1)
+def _hosts_on_this_node(settings: Settings) -> int:
+    """Return how many hosts of the run this node may come to have."""
+    here = this_node()
+    cpus = here.cpus if here is not None else 1
     hosts = max(1, int(cpus / settings.cpus)) if settings.cpus else usable_cpus()
-    return int(usable_memory() * MEMORY_SHARE / min(hosts, settings.workers or hosts))
+    return min(hosts, settings.workers or hosts)

@@ -11,7 +11,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,16 @@ from ray.exceptions import RayActorError, RayTaskError
 
 import fdf
 from fdf.errors import FdfError, MissingDependency, Problem
-from fdf.operator import Resources
-from fdf.plan.task import Task
+from fdf.plan.task import StageRef, Task
 from fdf.stage.blame import Attempt, Ledger
 from fdf.stage.events import CancelToken, Emit, Event
 from fdf_runner_ray.capacity import inventory, nodes, slots, words
-from fdf_runner_ray.host import Done, Ended, Failed, Host, Introduction, News, Settings
+from fdf_runner_ray.contacts import Contact, HostContact, ModelContact
+from fdf_runner_ray.host import Host
+from fdf_runner_ray.layout import Layout
+from fdf_runner_ray.models import ModelPools
+from fdf_runner_ray.scaling import Load
+from fdf_runner_ray.station import Done, Ended, Failed, Introduction, News, Settings
 
 TICK = 0.2
 CANCEL_GRACE = 4.0
@@ -37,56 +41,18 @@ CALLS_AT_A_TIME = 4
 """Of a host: news is awaited while tasks and stops come."""
 
 
-@dataclass(eq=False)
-class Slot:
-    """One host as the driver sees it: what is awaited from it, and what it has in hand."""
-
-    actor: Any
-    awaited: Any
-    """The introduction at first, then news after news."""
-    introduction: Introduction | None = None
-    given: Any = None
-    """Whether the host could take the task: it may not know what the task is made of."""
-    task: Task | None = None
-    began: bool = False
-    stopping: bool = False
-    stages: set[str] = field(default_factory=set)
-
-    @property
-    def idle(self) -> bool:
-        """Say whether it can take a task."""
-        return self.introduction is not None and self.task is None and not self.stopping
-
-    def give(self, task: Task, attempt: Attempt, payload: Any) -> None:
-        """Hand a task over; the bytes of its stage, which lie in the object store, go along the first time."""
-        digest = task.stage.digest
-        bare = replace(task, stage=replace(task.stage, payload=b""))
-        self.given = self.actor.give.remote(bare, attempt, None if digest in self.stages else payload)
-        self.stages.add(digest)
-        self.task, self.began = task, False
-
-    def stop(self) -> None:
-        """Ask it to end after its task."""
-        if not self.stopping:
-            self.stopping = True
-            self.actor.stop.remote()
-
-    def cancel(self) -> None:
-        """Ask it to give its task up, and to end."""
-        self.stopping = True
-        self.actor.cancel.remote()
-
-
 class Pool:
-    """The hosts of one stage's run."""
+    """The hosts of one stage's run, and the actors that hold its models."""
 
-    def __init__(self, settings: Settings, need: Resources, *, workers: int | None, emit: Emit) -> None:
+    def __init__(self, settings: Settings, layout: Layout, *, workers: int | None, emit: Emit) -> None:
         self._settings = settings
-        self._need = need
+        self._need = layout.worker
         self._workers = workers
         self._emit = emit
-        self._slots: list[Slot] = []
+        self._hosts: list[HostContact] = []
+        self._models = ModelPools(layout, settings, workers=workers)
         self._ledger = Ledger()
+        self._stage: StageRef | None = None
         self._waiting: deque[Task] = deque()
         self._payloads: dict[str, Any] = {}
         self._bound = workers or 0
@@ -100,67 +66,91 @@ class Pool:
         try:
             self._run(iter(tasks), cancel)
         except FdfError:
-            for slot in list(self._slots):
-                if slot.introduction is None:
-                    self._dismiss(slot)
+            for member in self._models.members:
+                self._dismiss(member)
+            for host in list(self._hosts):
+                if host.introduction is None:
+                    self._dismiss(host)
                 else:
-                    slot.cancel()
+                    host.cancel()
             self._wind_down(CANCEL_GRACE)
             raise
-        for slot in list(self._slots):
-            self._let_go(slot)
+        for contact in self._contacts():
+            self._let_go(contact)
         self._wind_down(TEARDOWN_GRACE)
 
     def close(self) -> None:
-        """Kill every host that is left."""
-        while self._slots:
-            self._dismiss(self._slots[-1])
+        """Kill every actor that is left."""
+        for contact in self._contacts():
+            self._dismiss(contact)
         self._payloads.clear()
+
+    def _contacts(self) -> list[Contact]:
+        return [*self._hosts, *self._models.members]
 
     def _run(self, source: Iterator[Task], cancel: CancelToken) -> None:
         drawn_all = False
         while True:
             cancel.raise_if_cancelled()
             self._count()
-            busy = sum(slot.task is not None for slot in self._slots)
+            busy = sum(host.task is not None for host in self._hosts)
             while not drawn_all and len(self._waiting) < self._bound - busy:
                 task = next(source, None)
                 if task is None:
                     drawn_all = True
                 else:
+                    self._stage = task.stage
                     self._waiting.append(task)
             if drawn_all and not busy and not self._waiting:
                 return
+            self._place_models()
             self._give()
             self._resize(drawn_all=drawn_all)
             self._turn()
 
     def _count(self) -> None:
-        """Look from time to time how many hosts the cluster can hold, where the run may use all of it."""
-        if self._workers is None and time.monotonic() >= self._next_count:
-            self._next_count = time.monotonic() + COUNT_ROUND
-            self._bound = max(1, slots(nodes(), self._need))
+        """Look from time to time how much the cluster can hold, where the run may use all of it."""
+        if time.monotonic() < self._next_count:
+            return
+        self._next_count = time.monotonic() + COUNT_ROUND
+        there = nodes()
+        if self._workers is None:
+            self._bound = max(1, slots(there, self._need))
+        self._models.bound(there)
+
+    def _place_models(self) -> None:
+        """Start the actors that hold models before any host takes their room; then as many as requests need."""
+        if self._settings.elsewhere and not self._models.begun and self._stage is not None:
+            self._models.begin(self._stage, self._payload(self._stage), nodes())
+        self._models.look()
+        if self._models.changed:
+            table = self._models.table()
+            for host in self._hosts:
+                if host.introduction is not None:
+                    host.know(table)
+
+    def _payload(self, stage: StageRef) -> Any:
+        if stage.digest not in self._payloads:
+            self._payloads[stage.digest] = ray.put(stage.payload)
+        return self._payloads[stage.digest]
 
     def _give(self) -> None:
-        for slot in self._slots:
+        for host in self._hosts:
             if not self._waiting:
                 return
-            if slot.idle:
+            if host.idle:
                 task = self._waiting.popleft()
-                payload = self._payloads.get(task.stage.digest)
-                if payload is None:
-                    payload = self._payloads[task.stage.digest] = ray.put(task.stage.payload)
-                slot.give(task, self._ledger.attempt(task.key.location), payload)
+                host.give(task, self._ledger.attempt(task.key.location), self._payload(task.stage))
 
     def _resize(self, *, drawn_all: bool) -> None:
         """Start a host for each task that waits for one, within the bound; let those go that no task will need."""
-        coming = sum(slot.introduction is None for slot in self._slots)
-        living = sum(not slot.stopping for slot in self._slots)
+        coming = sum(host.introduction is None for host in self._hosts)
+        living = sum(not host.stopping for host in self._hosts)
         for _ in range(min(len(self._waiting) - coming, self._bound - living)):
             self._recruit()
         if drawn_all and not self._waiting:
-            for slot in [s for s in self._slots if s.task is None]:
-                self._let_go(slot)
+            for host in [h for h in self._hosts if h.task is None]:
+                self._let_go(host)
         self._tell_of_waiting()
 
     def _recruit(self) -> None:
@@ -172,11 +162,11 @@ class Pool:
             .options(max_restarts=0, max_task_retries=0, max_concurrency=CALLS_AT_A_TIME, **options)
             .remote(self._settings)
         )
-        self._slots.append(Slot(actor, actor.introduce.remote()))
+        self._hosts.append(HostContact(actor, actor.introduce.remote()))
 
     def _turn(self) -> None:
         """Hear what has happened on the cluster, waiting for it a little."""
-        awaited = {ref: slot for slot in self._slots for ref in (slot.awaited, slot.given) if ref is not None}
+        awaited = {ref: contact for contact in self._contacts() for ref in contact.refs}
         if not awaited:
             time.sleep(TICK)
             return
@@ -184,36 +174,40 @@ class Pool:
             return
         arrived, _ = ray.wait(list(awaited), num_returns=len(awaited), timeout=0)
         for ref in arrived:
-            if awaited[ref] in self._slots:
+            if awaited[ref] in self._contacts():
                 self._hear(awaited[ref], ref)
 
-    def _hear(self, slot: Slot, ref: Any) -> None:
+    def _hear(self, contact: Contact, ref: Any) -> None:
         try:
             told = ray.get(ref)
         except RayActorError as error:
-            self._bury(slot, error)
+            self._bury(contact, error)
             return
         except RayTaskError as error:
-            raise _not_taken(slot, error) from error
-        if ref == slot.given:
-            slot.given = None
+            raise _not_taken(contact, error) from error
+        if isinstance(contact, HostContact) and ref == contact.given:
+            contact.given = None
             return
-        slot.awaited = slot.actor.news.remote()
+        contact.awaited = contact.actor.news.remote()
         if isinstance(told, Introduction):
-            self._welcome(slot, told)
+            self._welcome(contact, told)
             return
         failure: FdfError | None = None
         for news in told:
             try:
-                self._take(slot, news)
+                self._take(contact, news)
             except FdfError as error:
                 failure = failure or error
         if failure is not None:
             raise failure
 
-    def _welcome(self, slot: Slot, introduction: Introduction) -> None:
-        slot.introduction = introduction
+    def _welcome(self, contact: Contact, introduction: Introduction) -> None:
+        contact.introduction = introduction
         self._failed_starts = 0
+        if isinstance(contact, HostContact):
+            contact.know(self._models.table())
+        else:
+            self._models.changed = True
         if introduction.version != fdf.__version__:
             raise MissingDependency(
                 Problem(
@@ -233,71 +227,98 @@ class Pool:
                 )
             )
 
-    def _take(self, slot: Slot, news: News) -> None:
-        task = slot.task
+    def _take(self, contact: Contact, news: News) -> None:
         if isinstance(news, Ended):
-            self._dismiss(slot)
+            self._dismiss(contact)
         elif isinstance(news, Failed):
-            raise news.error if isinstance(news.error, FdfError) else _bug(slot, news.error)
-        elif isinstance(news, Done):
-            slot.task = None
-            if task is not None:
-                self._ledger.done(task.key.location)
-        else:
-            self._pass_on(slot, news)
+            raise news.error if isinstance(news.error, FdfError) else _bug(contact, news.error)
+        elif isinstance(contact, ModelContact):
+            if isinstance(news, Load):
+                contact.load = news
+            elif isinstance(news, Event):
+                self._emit(_located(news, contact))
+        elif isinstance(contact, HostContact):
+            if isinstance(news, Done):
+                task, contact.task = contact.task, None
+                if task is not None:
+                    self._ledger.done(task.key.location)
+            elif isinstance(news, Event):
+                self._pass_on(contact, news)
 
-    def _pass_on(self, slot: Slot, event: Event) -> None:
+    def _pass_on(self, host: HostContact, event: Event) -> None:
         if event.kind == "split_started":
-            slot.began = True
+            host.began = True
         elif event.kind in ("split_retried", "split_stalled") and "worker" in event.data:
             if event.kind == "split_retried" and event.split is not None:
                 # Its host knows what to do about it; should the host be lost too, the count goes on from here.
                 self._ledger.begin_at(event.split, Attempt(number=event.data["attempt"]))
-                slot.began = False
-            node = slot.introduction.node if slot.introduction else None
-            event = replace(event, data={**event.data, "node": node})
+                host.began = False
+            event = _located(event, host)
         self._emit(event)
 
-    def _bury(self, slot: Slot, error: RayActorError) -> None:
-        """A host is gone, with its node or alone; its task runs again on another."""
-        self._dismiss(slot)  # Or it lives and cannot be reached: whatever it still commits is the same.
-        if slot.introduction is None:
+    def _bury(self, contact: Contact, error: RayActorError) -> None:
+        """An actor is gone, with its node or alone."""
+        if contact.introduction is None:
             self._failed_starts += 1
             if getattr(error, "actor_init_failed", False) or self._failed_starts > MOST_FAILED_STARTS:
+                self._dismiss(contact)
                 raise _cannot_start(error)
-        if slot.task is None or slot.stopping:
+        if isinstance(contact, ModelContact):
+            contact.dismiss()
+            self._models.lost(contact)
+            self._tell_of_lost_model(contact, error)
+        elif isinstance(contact, HostContact):
+            self._dismiss(contact)  # Or it lives and cannot be reached: whatever it still commits is the same.
+            self._retry(contact, error)
+
+    def _tell_of_lost_model(self, member: ModelContact, error: RayActorError) -> None:
+        if member.introduction is None or member.stopping:
             return
-        task, detail = slot.task, _reason(error)
+        self._warn(f"an actor of models was lost ({_reason(error)}) and is started again", at=member)
+
+    def _warn(self, message: str, *, at: Contact | None = None) -> None:
+        event = Event(kind="warning", stage=self._stage.name if self._stage else None, data={"message": message})
+        self._emit(event if at is None else _located(event, at))
+
+    def _retry(self, host: HostContact, error: RayActorError) -> None:
+        """A host is gone; its task runs again on another."""
+        if host.task is None or host.stopping:
+            return
+        task, detail = host.task, _reason(error)
         location = task.key.location
         attempt = self._ledger.died(location, name=task.name, cause="killed", detail=detail, at=None)
         self._waiting.appendleft(task)
-        if not slot.began:  # Nobody has heard of this attempt yet.
+        if not host.began:  # Nobody has heard of this attempt yet.
             return
-        assert slot.introduction is not None
+        assert host.introduction is not None
         data = {
             "name": task.name,
             "cause": "killed",
             "detail": detail,
-            "worker": slot.introduction.pid,
+            "worker": host.introduction.pid,
             "attempt": attempt.number,
-            "node": slot.introduction.node,
         }
-        self._emit(Event(kind="split_retried", stage=task.stage.name, split=location, data=data))
+        self._emit(_located(Event(kind="split_retried", stage=task.stage.name, split=location, data=data), host))
 
-    def _let_go(self, slot: Slot) -> None:
-        """Have a host end in order. One that is not there yet may never come, and asks others for room meanwhile."""
-        if slot.introduction is None:
-            self._dismiss(slot)
+    def _let_go(self, contact: Contact) -> None:
+        """Have an actor end in order. One that is not there yet may never come, and asks others for room meanwhile."""
+        if contact.introduction is None:
+            self._dismiss(contact)
         else:
-            slot.stop()
+            contact.stop()
 
-    def _dismiss(self, slot: Slot) -> None:
-        self._slots.remove(slot)
-        ray.kill(slot.actor)
+    def _dismiss(self, contact: Contact) -> None:
+        if isinstance(contact, HostContact):
+            self._hosts.remove(contact)
+        elif isinstance(contact, ModelContact):
+            self._models.forget(contact)
+        contact.dismiss()
 
     def _tell_of_waiting(self) -> None:
-        """Say now and then that the run has not a single host, as the cluster is full or has lost what it needs."""
-        if any(slot.introduction is not None for slot in self._slots) or not self._waiting:
+        """Say now and then what the run has not a single one of, as the cluster is full or has lost what it needs."""
+        alone = self._waiting and not any(host.introduction is not None for host in self._hosts)
+        need = self._models.awaited() or (self._need if alone else None)
+        if need is None:
             self._alone_since, self._next_told = None, WAITING_TOLD
             return
         now = time.monotonic()
@@ -305,43 +326,43 @@ class Pool:
         if now - self._alone_since < self._next_told:
             return
         self._next_told *= 2
-        self._emit(
-            Event(
-                kind="warning",
-                stage=self._waiting[0].stage.name,
-                data={
-                    "message": f"waiting since {now - self._alone_since:.0f} s for a node of the Ray cluster that has "
-                    f"{words(self._need)} free; it has {inventory(nodes())}"
-                },
-            )
+        self._warn(
+            f"waiting since {now - self._alone_since:.0f} s for a node of the Ray cluster that has {words(need)} free; "
+            f"it has {inventory(nodes())}"
         )
 
     def _wind_down(self, grace: float) -> None:
-        """Give all hosts a moment to end, and pass over what goes wrong now: the outcome is known."""
+        """Give all actors a moment to end, and pass over what goes wrong now: the outcome is known."""
         deadline = time.monotonic() + grace
-        while self._slots and time.monotonic() < deadline:
+        while self._contacts() and time.monotonic() < deadline:
             try:
                 self._turn()
             except FdfError:
                 continue
 
 
+def _located(event: Event, contact: Contact) -> Event:
+    """Return an event that says on which node it happened."""
+    node = contact.introduction.node if contact.introduction else None
+    return replace(event, data={**event.data, "node": node})
+
+
 def _reason(error: RayActorError) -> str:
     return "its node was lost" if "node has died" in str(error) else "its host process was killed"
 
 
-def _not_taken(slot: Slot, error: RayTaskError) -> FdfError:
+def _not_taken(contact: Contact, error: RayTaskError) -> FdfError:
     # Ray passes the error of reading arguments on in words alone.
     missing = re.search(r"No module named '([^']+)'", str(error))
-    if missing is not None and slot.introduction is not None:
+    if missing is not None and contact.introduction is not None:
         return MissingDependency(
             Problem(
                 code="FDF525",
-                message=f"node {slot.introduction.node} has no module `{missing[1]}`, which this run needs",
+                message=f"node {contact.introduction.node} has no module `{missing[1]}`, which this run needs",
                 help="install the packages that this driver has on every node",
             )
         )
-    return _bug(slot, str(error))
+    return _bug(contact, str(error))
 
 
 def _cannot_start(error: RayActorError) -> MissingDependency:
@@ -355,12 +376,12 @@ def _cannot_start(error: RayActorError) -> MissingDependency:
     )
 
 
-def _bug(slot: Slot, trace: str) -> FdfError:
-    name = slot.task.name if slot.task else "none"
+def _bug(contact: Contact, trace: str) -> FdfError:
+    task = contact.task if isinstance(contact, HostContact) else None
     return FdfError(
         Problem(
             code="FDF901",
-            message=f"a host on the cluster failed on split {name}: {trace.rstrip()}",
+            message=f"an actor on the cluster failed{f' on split {task.name}' if task else ''}: {trace.rstrip()}",
             help="this is a bug in FDF or in a plugin's source or sink; what was committed is safe",
         )
     )

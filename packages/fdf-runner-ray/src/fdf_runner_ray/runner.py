@@ -7,7 +7,6 @@ import socket
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,15 +15,16 @@ from fdf.errors import MissingDependency, PlanError, Problem
 from fdf.operator import Resources
 from fdf.plan.task import Task
 from fdf.stage.events import CancelToken, Emit, Event
-from fdf.stage.tasks import needed_resources
 from fdf.storage.uri import local_path
 from fdf_runner_local.machine import usable_cpus
 from fdf_runner_ray.capacity import Node, inventory, nodes, words
 from fdf_runner_ray.cluster import Connection
-from fdf_runner_ray.host import Settings
+from fdf_runner_ray.layout import Layout, fit_together, lay_out
 from fdf_runner_ray.pool import Pool
+from fdf_runner_ray.station import Settings
 
 if TYPE_CHECKING:
+    from fdf.plan.job import Step
     from fdf.plan.model import Plan, StagePlan
 
 
@@ -64,6 +64,7 @@ class RayRunner:
         self._stall_after = stall_after
         self._close: weakref.finalize[..., RayRunner] | None = None
         self._roots: dict[str, str] = {}
+        self._steps: dict[str, tuple[Step, ...]] = {}
         self._told_of_cpu = False
 
     def close(self) -> None:
@@ -75,6 +76,7 @@ class RayRunner:
         """Connect, and refuse what no node of the cluster can hold: a device, or a worker of one of the stages."""
         self._connect()
         self._roots = {stage.name: stage.root for stage in plan.stages}
+        self._steps = {stage.name: stage.job.steps for stage in plan.stages}
         there = nodes()
         has_gpu = any(node.gpus for node in there)
         if self._device == "cuda" and not has_gpu:
@@ -96,18 +98,20 @@ class RayRunner:
         if first is None:
             return
         self._connect()
-        need, device = self._placed(first, emit)
+        layout, device = self._laid_out(first.stage.name, emit)
         with _mark(self._roots.get(first.stage.name)) as mark:
             settings = Settings(
                 device=device,
                 stall_after=self._stall_after,
                 memory_per_worker=self._memory_per_worker,
-                cpus=need.cpus,
+                cpus=layout.worker.cpus,
                 workers=self._workers,
                 environment={k: v for k, v in os.environ.items() if k.startswith("FDF_")},
                 mark=mark,
+                elsewhere=layout.elsewhere,
+                in_turn=layout.in_turn,
             )
-            pool = Pool(settings, need, workers=self._workers, emit=emit)
+            pool = Pool(settings, layout, workers=self._workers, emit=emit)
             try:
                 pool.run(chain([first], source), cancel)
             finally:
@@ -119,38 +123,52 @@ class RayRunner:
         connection = Connection.open(self._address, cpus=max(self._workers or 1, usable_cpus()))
         self._close = weakref.finalize(self, connection.close if connection else _leave)
 
-    def _placed(self, task: Task, emit: Emit) -> tuple[Resources, str]:
-        """Return what a worker of a task's stage takes of its node, and the device of its operators."""
-        need = task.resources
-        if not need.gpus or (self._device != "cpu" and any(node.gpus for node in nodes())):
-            return need, self._device
+    def _laid_out(self, stage: str, emit: Emit) -> tuple[Layout, str]:
+        """Return what a stage takes of the cluster, and the device of its operators."""
+        there = nodes()
+        gpus = self._device != "cpu" and any(node.gpus for node in there)
+        steps = self._steps.get(stage, ())
+        if gpus or not any(step.use.resources.gpus for step in steps):
+            return lay_out(steps, there, gpus=gpus), self._device
         if self._device == "auto" and not self._told_of_cpu:
             self._told_of_cpu = True
             said = {"message": "no node of the cluster has a GPU: models run on the CPU"}
-            emit(Event(kind="warning", stage=task.stage.name, data=said))
-        return replace(need, gpus=0), "cpu"
+            emit(Event(kind="warning", stage=stage, data=said))
+        return lay_out(steps, there, gpus=False), "cpu"
 
 
 def _unmet(stages: Iterable[StagePlan], there: Sequence[Node], *, gpus: bool) -> Iterator[Problem]:
-    """Yield a finding for each stage whose workers fit on no node. `gpus`: whether models run on GPUs at all."""
+    """Yield a finding for each stage that the cluster cannot hold. `gpus`: whether models run on GPUs at all."""
     for stage in stages:
-        need = needed_resources(stage.job)
-        if not gpus:
-            need = replace(need, gpus=0)
-        if any(node.slots(need) for node in there):
-            continue
-        yield Problem(
-            code="FDF522",
-            message=f"a worker of stage `{stage.name}` needs {words(need)} ({_askers(stage)}), and no node of the "
-            f"cluster can be that large: {inventory(there)}",
-            help="lower `resources` of the operator, or add a node that has them",
-        )
+        layout = lay_out(stage.job.steps, there, gpus=gpus)
+        wanted = [(pool.need, f"the model of {_listed(pool.kind.operator_ids)}") for pool in layout.pools]
+        wanted.append((layout.worker, f"a worker ({_askers(stage, layout)})"))
+        too_large = [(need, what) for need, what in wanted if not any(node.slots(need) for node in there)]
+        for need, what in too_large:
+            yield Problem(
+                code="FDF522",
+                message=f"{what} of stage `{stage.name}` needs {words(need)}, and no node of the cluster can be that "
+                f"large: {inventory(there)}",
+                help="lower `resources` of the operator, or add a node that has them",
+            )
+        if not too_large and not fit_together(layout.least, there):
+            yield Problem(
+                code="FDF522",
+                message=f"stage `{stage.name}` needs at the same time "
+                f"{'; '.join(f'{words(need)} for {what}' for need, what in wanted)}, and the cluster is not that "
+                f"large: {inventory(there)}",
+                help="lower `resources` of the operators, or add a node",
+            )
 
 
-def _askers(stage: StagePlan) -> str:
-    default = Resources()
-    ids = [step.id for step in stage.job.steps if step.use.resources != default]
-    return ", ".join(f"`{i}`" for i in ids) or "the default"
+def _listed(ids: Iterable[str]) -> str:
+    return ", ".join(f"`{i}`" for i in ids)
+
+
+def _askers(stage: StagePlan, layout: Layout) -> str:
+    """Return the operators that a worker's size comes from."""
+    steps = [step for step in stage.job.steps if step.id not in layout.elsewhere]
+    return _listed(step.id for step in steps if step.use.resources != Resources()) or "the default"
 
 
 @contextmanager

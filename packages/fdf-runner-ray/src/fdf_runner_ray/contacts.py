@@ -1,0 +1,95 @@
+"""The actors of a run as the driver sees them: what is awaited from each, and what it has in hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import ray
+
+from fdf.plan.task import Task
+from fdf.stage.blame import Attempt
+from fdf_runner_ray.relay import Address, Table
+from fdf_runner_ray.scaling import Load
+from fdf_runner_ray.station import Introduction
+
+
+@dataclass(eq=False)
+class Contact:
+    """An actor, from its start to its end."""
+
+    actor: Any
+    awaited: Any
+    """The introduction at first, then news after news."""
+    introduction: Introduction | None = None
+    stopping: bool = False
+
+    @property
+    def refs(self) -> list[Any]:
+        """Return what is awaited."""
+        return [self.awaited]
+
+    def stop(self) -> None:
+        """Ask it to end in order."""
+        if not self.stopping:
+            self.stopping = True
+            self.actor.stop.remote()
+
+    def dismiss(self) -> None:
+        """End it at once."""
+        ray.kill(self.actor)
+
+
+@dataclass(eq=False)
+class HostContact(Contact):
+    """A host, which works on one split at a time."""
+
+    given: Any = None
+    """Whether the host could take the task: it may not know what the task is made of."""
+    task: Task | None = None
+    began: bool = False
+    stages: set[str] = field(default_factory=set)
+
+    @property
+    def refs(self) -> list[Any]:
+        """Return what is awaited."""
+        return [ref for ref in (self.awaited, self.given) if ref is not None]
+
+    @property
+    def idle(self) -> bool:
+        """Say whether it can take a task."""
+        return self.introduction is not None and self.task is None and not self.stopping
+
+    def give(self, task: Task, attempt: Attempt, payload: Any) -> None:
+        """Hand a task over; the bytes of its stage, which lie in the object store, go along the first time."""
+        digest = task.stage.digest
+        bare = replace(task, stage=replace(task.stage, payload=b""))
+        self.given = self.actor.give.remote(bare, attempt, None if digest in self.stages else payload)
+        self.stages.add(digest)
+        self.task, self.began = task, False
+
+    def know(self, table: Table) -> None:
+        """Tell it where models are."""
+        self.actor.know.remote(table)
+
+    def cancel(self) -> None:
+        """Ask it to give its task up, and to end."""
+        self.stopping = True
+        self.actor.cancel.remote()
+
+
+@dataclass(eq=False)
+class ModelContact(Contact):
+    """An actor that holds models."""
+
+    node_id: str | None = None
+    """Where it was asked to be; None: where Ray finds room."""
+    load: Load | None = None
+    """The newest that it told, until it was looked at."""
+
+    @property
+    def address(self) -> Address | None:
+        """Return where it is asked; None where it is not there, or about to go."""
+        if self.introduction is None or self.stopping:
+            return None
+        return Address(self.actor, self.introduction.node_id)

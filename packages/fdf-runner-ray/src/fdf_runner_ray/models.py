@@ -1,0 +1,159 @@
+"""The actors that hold a stage's models, as the driver sees them: pools that grow and shrink by what waits there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from fdf.operator import Resources
+from fdf.plan.task import StageRef
+from fdf_runner_ray.capacity import Node, slots
+from fdf_runner_ray.contacts import ModelContact
+from fdf_runner_ray.layout import Layout, Pooled
+from fdf_runner_ray.model_host import CALLS, CALLS_IN_TURN, ModelHost
+from fdf_runner_ray.relay import Address
+from fdf_runner_ray.scaling import Scaling
+from fdf_runner_ray.station import Settings
+
+LOOK_EVERY = 2.0
+TALKS = 4
+"""Calls to an actor besides requests: news is awaited while a stop comes."""
+
+
+@dataclass(eq=False)
+class _Pool:
+    pooled: Pooled
+    members: list[ModelContact] = field(default_factory=list)
+    scaling: Scaling = field(default_factory=Scaling)
+    target: int = 1
+    most: int = 1
+
+    @property
+    def there(self) -> list[ModelContact]:
+        return [m for m in self.members if m.address is not None]
+
+    @property
+    def coming(self) -> list[ModelContact]:
+        return [m for m in self.members if m.introduction is None]
+
+
+class ModelPools:
+    """All pools of one stage. An empty one where the stage has no models for others to hold."""
+
+    def __init__(self, layout: Layout, settings: Settings, *, workers: int | None) -> None:
+        self._pools = [_Pool(pooled) for pooled in layout.pools]
+        self._settings = settings
+        self._workers = workers
+        self._stage: StageRef | None = None
+        self._payload: Any = None
+        self._next_look = 0.0
+        self.changed = False
+        """Whether hosts have to be told where models are."""
+
+    @property
+    def begun(self) -> bool:
+        """Say whether actors were started."""
+        return self._stage is not None
+
+    @property
+    def members(self) -> list[ModelContact]:
+        """Return all actors that live or are to come."""
+        return [member for pool in self._pools for member in pool.members]
+
+    def begin(self, stage: StageRef, payload: Any, there: Sequence[Node]) -> None:
+        """Start an actor of each kind; the bytes of the stage lie in the object store."""
+        self._stage, self._payload = replace(stage, payload=b""), payload
+        self.bound(there)
+        for pool in self._pools:
+            self._fill(pool)
+
+    def bound(self, there: Sequence[Node]) -> None:
+        """Take note of what the cluster has now: pools grow no larger than it can hold."""
+        self._nodes = [node for node in there if node.cpus]
+        for pool in self._pools:
+            most = len(self._nodes) if pool.pooled.by_node else slots(self._nodes, pool.pooled.need)
+            pool.most = max(1, min(most, self._workers or most))
+
+    def look(self) -> None:
+        """Now and then, start or stop actors by how busy they have been."""
+        now = time.monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + LOOK_EVERY
+        for pool in self._pools:
+            there = pool.there
+            loads = [m.load for m in there if m.load is not None]
+            if not loads or len(loads) < len(there):
+                continue
+            for member in there:
+                member.load = None
+            pool.target = pool.scaling.wanted(loads, most=pool.most, now=now)
+            self._fill(pool)
+            self._thin(pool)
+
+    def lost(self, member: ModelContact) -> None:
+        """An actor is gone: another takes its place where it is needed."""
+        self.forget(member)
+        for pool in self._pools:
+            self._fill(pool)
+
+    def forget(self, member: ModelContact) -> None:
+        """An actor has ended, as it was asked to."""
+        for pool in self._pools:
+            if member in pool.members:
+                pool.members.remove(member)
+                self.changed = True
+
+    def table(self) -> dict[str, tuple[Address, ...]]:
+        """Return for each operator the actors that hold its model."""
+        self.changed = False
+        return {
+            operator_id: tuple(m.address for m in pool.members if m.address is not None)
+            for pool in self._pools
+            for operator_id in pool.pooled.kind.operator_ids
+        }
+
+    def awaited(self) -> Resources | None:
+        """Return what there is no room for: the need of a kind of which not a single actor is there."""
+        return next((pool.pooled.need for pool in self._pools if pool.members and not pool.there), None)
+
+    def _fill(self, pool: _Pool) -> None:
+        living = sum(not m.stopping for m in pool.members)
+        for _ in range(pool.target - living):
+            self._recruit(pool)
+
+    def _thin(self, pool: _Pool) -> None:
+        """Let go of what is too much: first of those that are not there yet."""
+        living = [*pool.coming, *reversed(pool.there)]
+        for member in living[: max(0, len(living) - pool.target)]:
+            if member.introduction is None:
+                pool.members.remove(member)
+                member.dismiss()
+            else:
+                member.stop()
+                self.changed = True
+
+    def _recruit(self, pool: _Pool) -> None:
+        need, kind = pool.pooled.need, pool.pooled.kind
+        options: dict[str, Any] = {"num_cpus": need.cpus, "num_gpus": need.gpus}
+        if need.memory:
+            options["memory"] = need.memory
+        node_id = self._least_taken(pool) if pool.pooled.by_node else None
+        if node_id is not None:
+            options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node_id, soft=False)
+        calls = CALLS_IN_TURN if kind.in_turn else CALLS
+        actor: Any = (
+            ray.remote(concurrency_groups={"infer": calls})(ModelHost)  # type: ignore[call-overload]
+            .options(max_restarts=0, max_task_retries=0, max_concurrency=TALKS, **options)
+            .remote(self._settings, self._stage, self._payload, kind)
+        )
+        pool.members.append(ModelContact(actor, actor.introduce.remote(), node_id=node_id))
+
+    def _least_taken(self, pool: _Pool) -> str | None:
+        taken = [m.node_id for m in pool.members]
+        return min((node.id for node in self._nodes), key=taken.count, default=None)
