@@ -51,6 +51,8 @@ class Tiny(ModelScore):
             os._exit(7)
         self.runtime.weights = WEIGHTS
         self.note("device")
+        if self.trouble == "tells":
+            self.note(f"visible:{os.environ.get('CUDA_VISIBLE_DEVICES')}")
 
     def teardown(self) -> None:
         """Note it."""
@@ -72,6 +74,8 @@ class Tiny(ModelScore):
     def infer(self, prepared: pa.RecordBatch) -> pa.RecordBatch:
         """Multiply, or make trouble."""
         time.sleep(self.latency)
+        while self.trouble == "wants company" and Path(self.folder, "noted").read_text().count(" device ") < 2:
+            time.sleep(0.05)
         x = tensor(prepared, "x")
         if self.fits and len(x) > self.fits:
             self.note("memory")

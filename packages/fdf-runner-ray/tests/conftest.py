@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
+from contextlib import suppress
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -53,6 +56,34 @@ def nodes(cluster, monkeypatch):
     ray.shutdown()
     there.shutdown()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def lose(nodes):
+    """Give a function that kills everything on a node at once, as a power cut does; Ray leaves workers a moment."""
+
+    def strike(node):
+        (raylet,) = node.all_processes["raylet"]
+        there = psutil.Process(raylet.process.pid)
+        for process in [*there.children(recursive=True), there]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        nodes.remove_node(node, allow_graceful=False)
+
+    return strike
+
+
+@pytest.fixture
+def eventually():
+    """Give a function that waits until something holds."""
+
+    def wait(holds, within=20.0):
+        deadline = time.monotonic() + within
+        while not holds():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    return wait
 
 
 @pytest.fixture

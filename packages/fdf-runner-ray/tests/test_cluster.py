@@ -38,7 +38,7 @@ def bytes_of(result):
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_command_on_a_cluster_of_its_own_leaves_nothing_behind_and_says_nothing_but_events(recipe, place):
+def test_command_on_a_cluster_of_its_own_leaves_nothing_behind_and_says_nothing_but_events(recipe, place, eventually):
     flag = place / "go"
     (place / "recipe.json").write_text(json.dumps(recipe("waits", row=4, flag=str(flag))))
     before = set(Path("/tmp").glob("fdf-ray-*"))
@@ -119,7 +119,7 @@ def test_killed_host_costs_one_attempt(cluster, runner, recipe, place):
     result = fdf.run(wanted, runner=runner(workers=2), on_event=on_event)
     assert result.to_arrow()["n"].to_pylist() == list(range(12))
     assert {(r["cause"], r["attempt"]) for r in retried} == {("killed", 2)}
-    assert all("host process" in r["detail"] and r["node"] for r in retried)
+    assert all("its process" in r["detail"] and r["node"] for r in retried)
     # One that was killed before its split began is no event, yet an attempt.
     assert result.manifest["retries"] >= len(retried) >= 1
 
@@ -130,7 +130,7 @@ def test_split_that_keeps_losing_its_host_fails_the_stage(runner, recipe, place)
     )
     wanted = recipe("waits")
     wanted["stages"][0]["operators"][0] |= {"op": f"{place}/my_ops.py:kills_its_host", "params": {}}
-    with pytest.raises(fdf.errors.StageFailed, match=r"workers died 6 times on split .*its host process was killed"):
+    with pytest.raises(fdf.errors.StageFailed, match=r"workers died 6 times on split .*its process was killed"):
         fdf.run(wanted, runner=runner(workers=1))
 
 
@@ -165,7 +165,9 @@ fdf.run(json.loads(sys.argv[1]), runner="ray", workers=2, ray_address=sys.argv[2
 """
 
 
-def test_killed_driver_takes_its_hosts_from_a_shared_cluster_and_the_run_resumes(cluster, runner, recipe, place):
+def test_killed_driver_takes_its_hosts_from_a_shared_cluster_and_the_run_resumes(
+    cluster, runner, recipe, place, eventually
+):
     flag = place / "go"
     wanted = recipe("waits", row=8, flag=str(flag))
     command = [sys.executable, "-c", _DRIVER, json.dumps(wanted), cluster.address]
@@ -387,10 +389,3 @@ def hosts(cluster):
             if words[0].startswith("ray::Host") or any("fdf_runner_local.worker" in w for w in words):
                 found.append(process)
     return found
-
-
-def eventually(holds, within=20.0):
-    deadline = time.monotonic() + within
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)

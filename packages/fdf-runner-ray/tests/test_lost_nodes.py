@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import random
-from contextlib import suppress
 from pathlib import Path
 
-import psutil
 import pytest
 
 import fdf
@@ -22,20 +20,10 @@ def files_of(result):
     return {f["path"]: Path(result.path, f["path"]).read_bytes() for f in result.manifest["outputs"]}
 
 
-def lose(nodes, node):
-    """Kill everything on a node at once, as a power cut does; Ray's own way leaves its workers a last moment."""
-    (raylet,) = node.all_processes["raylet"]
-    there = psutil.Process(raylet.process.pid)
-    for process in [*there.children(recursive=True), there]:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-    nodes.remove_node(node, allow_graceful=False)
-
-
 @pytest.mark.soak
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_run_of_many_splits_survives_the_loss_of_node_after_node(nodes, runner, place, monkeypatch):
+def test_run_of_many_splits_survives_the_loss_of_node_after_node(nodes, lose, runner, place, monkeypatch):
     lines = [f'{{"n": {n:04}}}\n'.replace(" 0", " 1", 1) for n in range(SPLITS)]
     (place / "in.jsonl").write_text("".join(lines))
     # A split takes its time on the cluster alone: a driver's variables of FDF go with its hosts.
@@ -66,7 +54,7 @@ def test_run_of_many_splits_survives_the_loss_of_node_after_node(nodes, runner, 
             retried.append(event.data)
         while event.kind == "split_started" and moments and committed >= moments[0]:
             moments.pop(0)
-            lose(nodes, alive.pop(dice.randrange(len(alive))))
+            lose(alive.pop(dice.randrange(len(alive))))
             alive.append(nodes.add_node(num_cpus=1))
 
     monkeypatch.setenv("FDF_TEST_SECONDS", "0.15")

@@ -348,7 +348,7 @@ def _located(event: Event, contact: Contact) -> Event:
 
 
 def _reason(error: RayActorError) -> str:
-    return "its node was lost" if "node has died" in str(error) else "its host process was killed"
+    return "its node was lost" if "node has died" in str(error) else "its process was killed"
 
 
 def _not_taken(contact: Contact, error: RayTaskError) -> FdfError:
