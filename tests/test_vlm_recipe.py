@@ -6,8 +6,10 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from fractions import Fraction
 from pathlib import Path
 
@@ -160,6 +162,39 @@ def test_with_images_in_half_of_the_rows_these_are_embedded_and_captioned(hub, s
     _check_mixture(table, f"vlm-{runner}", manifest)
     _check_models(table, hub.folders)
     _check_readers(table.num_rows)
+
+
+def test_on_a_cluster_with_one_gpu_both_models_go_in_turn_in_an_actor(hub, s3, tmp_path, monkeypatch):
+    """Ray counts a GPU, which this machine need not have: the models are where they would be with one."""
+    from ray.cluster_utils import Cluster
+
+    from fdf_runner_ray.cluster import QUIET
+    from fdf_runner_ray.runner import RayRunner
+
+    for name, value in {**QUIET, "FDF_HOME": str(tmp_path), "FDF_CACHE": str(tmp_path / "cache")}.items():
+        monkeypatch.setenv(name, value)
+    clean()
+    serve(hub, images=True)
+    folder = tempfile.mkdtemp(prefix="fdf-ray-", dir="/tmp")
+    node = {"num_cpus": 3, "num_gpus": 1, "temp_dir": folder, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=node, shutdown_at_exit=False)
+    runner = RayRunner(address=cluster.address)
+    said = []
+
+    def on_event(event):
+        said.append(event.data.get("message"))
+
+    try:
+        run(str(RECIPE), run_id="vlm-turns", runner=runner, on_event=on_event)
+    finally:
+        runner.close()
+        cluster.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
+    # By the one actor that holds both.
+    assert said.count("Ray counts a GPU here that this machine does not offer: models run on its CPU") == 1
+    assert "no node of the cluster has a GPU: models run on the CPU" not in said
+    table, _ = output()
+    _check_models(table, hub.folders)
 
 
 def _check_mixture(table, run_id, manifest):

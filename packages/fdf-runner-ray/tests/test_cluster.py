@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -26,7 +25,7 @@ from fdf.runner.run import open_runner
 from fdf.runner.serial import SerialRunner
 from fdf.stage.events import CancelToken
 from fdf_runner_ray import cluster as cluster_module
-from fdf_runner_ray import host
+from fdf_runner_ray import station
 from fdf_runner_ray.capacity import Node
 from fdf_runner_ray.runner import RayRunner
 
@@ -201,8 +200,8 @@ def test_operators_of_the_recipes_own_file_need_no_file_on_the_nodes(runner, rec
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
-        ({"cpus": 64}, r"`only` needs 64 CPUs \(`trouble`\), .*: \S+ \(4 CPUs, \S+ GPUs, .* GiB\)"),
-        ({"memory": 1 << 50}, r"1048576.0 GiB of memory \(`trouble`\)"),
+        ({"cpus": 64}, r"a worker \(`trouble`\) of stage `only` needs 64 CPUs, .*: \S+ \(4 CPUs, \S+ GPUs, .* GiB\)"),
+        ({"memory": 1 << 50}, r"\(`trouble`\) .* 1048576.0 GiB of memory, and"),
     ],
 )
 def test_request_that_no_node_can_satisfy_is_refused_before_the_run(runner, recipe, place, asked, says):
@@ -246,7 +245,7 @@ def test_part_of_a_gpu_is_shared_by_as_many_workers_as_fit(nodes, runner, recipe
     fdf.run(wanted, runner=runner(address=nodes.address))
     assert [p.read_text() for p in (place / "told").iterdir()] == ["0", "0"]
     too_much = recipe("waits", resources={"gpus": 2}, out="other")
-    with pytest.raises(MissingDependency, match=r"needs 1 CPUs, 2 GPUs \(`trouble`\)"):
+    with pytest.raises(MissingDependency, match=r"\(`trouble`\) of stage `only` needs 1 CPUs, 2 GPUs"):
         fdf.run(too_much, runner=runner(address=nodes.address))
 
 
@@ -298,9 +297,9 @@ def test_node_that_does_not_share_the_drivers_files_stops_the_run(runner, recipe
 
 
 def test_host_that_cannot_work_with_the_driver_says_so(monkeypatch):
-    monkeypatch.setattr(host, "MARK_PATIENCE", 0.0)
-    assert host._sees(None)
-    assert not host._sees("/nowhere/mark")
+    monkeypatch.setattr(station, "MARK_PATIENCE", 0.0)
+    assert station.sees(None)
+    assert not station.sees("/nowhere/mark")
 
 
 def test_no_workers_are_refused():

@@ -49,6 +49,23 @@ class Layout:
         """Return what has to be there at the same time: an actor of each kind, and a worker that asks them."""
         return (*(pool.need for pool in self.pools), self.worker)
 
+    def workers_on(self, there: Iterable[Node]) -> int:
+        """Return how many workers nodes can hold beside as many actors for models as their GPUs allow, at least 1.
+
+        One of each goes first, then a worker; so neither can keep the other from being there at all.
+        """
+        free = [_Free(node) for node in there]
+        if self.worker == Resources(cpus=0):
+            return max(1, len(free))
+        placed = [any(node.take(need) for node in free) for need in _largest_first(self.least)]
+        growing = [pool.need for pool in self.pools if not pool.by_node]
+        while growing and all(placed):
+            growing = [need for need in growing if any(node.take(need) for node in free)]
+        workers = 1
+        while any(node.take(self.worker) for node in free):
+            workers += 1
+        return workers
+
 
 def lay_out(steps: Sequence[Step], there: Sequence[Node], *, gpus: bool) -> Layout:
     """Return what a stage takes of a cluster with these nodes; `gpus`: whether models run on GPUs at all.
@@ -90,8 +107,11 @@ def lay_out(steps: Sequence[Step], there: Sequence[Node], *, gpus: bool) -> Layo
 def fit_together(needs: Iterable[Resources], there: Iterable[Node]) -> bool:
     """Say whether nodes that nobody else uses can hold all of these at once: the largest first, each where it fits."""
     free = [_Free(node) for node in there]
-    largest_first = sorted(needs, key=lambda need: (-need.gpus, -need.cpus, -need.memory))
-    return all(any(node.take(need) for node in free) for need in largest_first)
+    return all(any(node.take(need) for node in free) for need in _largest_first(needs))
+
+
+def _largest_first(needs: Iterable[Resources]) -> list[Resources]:
+    return sorted(needs, key=lambda need: (-need.gpus, -need.cpus, -need.memory))
 
 
 class _Free:

@@ -22,7 +22,7 @@ import ray
 from fdf.errors import FdfError
 from fdf.models.devices import gpu_count
 from fdf.plan.task import StageRef
-from fdf.stage.events import CancelToken
+from fdf.stage.events import CancelToken, Event
 from fdf_runner_local.asking import Desk, Pending, Room
 from fdf_runner_local.crew import Crew
 from fdf_runner_local.machine import usable_cpus, usable_memory
@@ -64,6 +64,9 @@ class ModelHost(Station):
         self._gauge = _Gauge()
         self._room = Room(ROOM_IN_TURN if kind.in_turn else ROOM)
         device = settings.device if settings.device != "auto" else "cuda" if gpu_count() else "cpu"
+        if device == "cpu" and ray.get_gpu_ids():
+            said = "Ray counts a GPU here that this machine does not offer: models run on its CPU"
+            self._news.put(Event(kind="warning", stage=stage.name, data={"message": said}))
         slot = Slot(device=device, operator_ids=kind.operator_ids, in_turn=kind.in_turn)
         models = Models(
             slots=(slot,),

@@ -119,8 +119,14 @@ class ModelPools:
         }
 
     def awaited(self) -> Resources | None:
-        """Return what there is no room for: the need of a kind of which not a single actor is there."""
-        return next((pool.pooled.need for pool in self._pools if pool.members and not pool.there), None)
+        """Return what there may be no room for: the need of a kind of which not a single actor is there."""
+        missing = (pool.pooled.need for pool in self._pools if not pool.there)
+        return max(missing, key=lambda need: need.gpus, default=None) if self.begun else None
+
+    @property
+    def wants_room(self) -> bool:
+        """Say whether a kind that reserves something has not a single actor."""
+        return self.begun and any(not pool.there and not pool.pooled.by_node for pool in self._pools)
 
     def _fill(self, pool: _Pool) -> None:
         living = sum(not m.stopping for m in pool.members)

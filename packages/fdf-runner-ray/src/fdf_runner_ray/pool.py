@@ -7,7 +7,6 @@ never stops it. What a lost host means for its task is the ledger's to say (`fdf
 
 from __future__ import annotations
 
-import re
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -23,8 +22,9 @@ from fdf.errors import FdfError, MissingDependency, Problem
 from fdf.plan.task import StageRef, Task
 from fdf.stage.blame import Attempt, Ledger
 from fdf.stage.events import CancelToken, Emit, Event
-from fdf_runner_ray.capacity import inventory, nodes, slots, words
+from fdf_runner_ray.capacity import inventory, nodes, words
 from fdf_runner_ray.contacts import Contact, HostContact, ModelContact
+from fdf_runner_ray.failures import bug, cannot_start, not_taken, reason
 from fdf_runner_ray.host import Host
 from fdf_runner_ray.layout import Layout
 from fdf_runner_ray.models import ModelPools
@@ -35,6 +35,7 @@ TICK = 0.2
 CANCEL_GRACE = 4.0
 TEARDOWN_GRACE = 12.0
 COUNT_ROUND = 2.0
+ROOM_PATIENCE = 10.0
 WAITING_TOLD = 30.0
 MOST_FAILED_STARTS = 20
 CALLS_AT_A_TIME = 4
@@ -46,7 +47,7 @@ class Pool:
 
     def __init__(self, settings: Settings, layout: Layout, *, workers: int | None, emit: Emit) -> None:
         self._settings = settings
-        self._need = layout.worker
+        self._layout = layout
         self._workers = workers
         self._emit = emit
         self._hosts: list[HostContact] = []
@@ -55,9 +56,10 @@ class Pool:
         self._stage: StageRef | None = None
         self._waiting: deque[Task] = deque()
         self._payloads: dict[str, Any] = {}
-        self._bound = workers or 0
+        self._bound = self._fitting = workers or 0
         self._next_count = 0.0
         self._failed_starts = 0
+        self._crowded_since: float | None = None
         self._alone_since: float | None = None
         self._next_told = WAITING_TOLD
 
@@ -114,8 +116,8 @@ class Pool:
             return
         self._next_count = time.monotonic() + COUNT_ROUND
         there = nodes()
-        if self._workers is None:
-            self._bound = max(1, slots(there, self._need))
+        self._fitting = self._layout.workers_on(there)
+        self._bound = self._workers or self._fitting
         self._models.bound(there)
 
     def _place_models(self) -> None:
@@ -143,20 +145,44 @@ class Pool:
                 host.give(task, self._ledger.attempt(task.key.location), self._payload(task.stage))
 
     def _resize(self, *, drawn_all: bool) -> None:
-        """Start a host for each task that waits for one, within the bound; let those go that no task will need."""
+        """Start a host for each task that waits for one, within the bound; let those go that no task will need.
+
+        None is started while a model has no actor, so that this finds room first.
+        """
+        self._make_room()
         coming = sum(host.introduction is None for host in self._hosts)
         living = sum(not host.stopping for host in self._hosts)
-        for _ in range(min(len(self._waiting) - coming, self._bound - living)):
-            self._recruit()
+        if not self._models.wants_room:
+            for _ in range(min(len(self._waiting) - coming, self._bound - living)):
+                self._recruit()
         if drawn_all and not self._waiting:
             for host in [h for h in self._hosts if h.task is None]:
                 self._let_go(host)
         self._tell_of_waiting()
 
+    def _make_room(self) -> None:
+        """Give up hosts beyond those that fit beside the models, where one of these finds no room.
+
+        Nodes that were lost may have held it; and the hosts would wait for it, and it for them.
+        """
+        now = time.monotonic()
+        if not self._models.wants_room:
+            self._crowded_since = None
+            return
+        self._crowded_since = self._crowded_since or now
+        there = [host for host in self._hosts if host.introduction is not None]
+        if now - self._crowded_since < ROOM_PATIENCE or len(there) <= self._fitting:
+            return
+        self._crowded_since = now
+        host = there[-1]
+        self._dismiss(host)
+        if host.task is not None and not host.stopping:
+            self._waiting.appendleft(host.task)
+
     def _recruit(self) -> None:
-        options: dict[str, Any] = {"num_cpus": self._need.cpus, "num_gpus": self._need.gpus}
-        if self._need.memory:
-            options["memory"] = self._need.memory
+        options: dict[str, Any] = {"num_cpus": self._layout.worker.cpus, "num_gpus": self._layout.worker.gpus}
+        if self._layout.worker.memory:
+            options["memory"] = self._layout.worker.memory
         actor: Any = (
             ray.remote(Host)
             .options(max_restarts=0, max_task_retries=0, max_concurrency=CALLS_AT_A_TIME, **options)
@@ -184,7 +210,7 @@ class Pool:
             self._bury(contact, error)
             return
         except RayTaskError as error:
-            raise _not_taken(contact, error) from error
+            raise not_taken(contact, error) from error
         if isinstance(contact, HostContact) and ref == contact.given:
             contact.given = None
             return
@@ -231,7 +257,7 @@ class Pool:
         if isinstance(news, Ended):
             self._dismiss(contact)
         elif isinstance(news, Failed):
-            raise news.error if isinstance(news.error, FdfError) else _bug(contact, news.error)
+            raise news.error if isinstance(news.error, FdfError) else bug(contact, news.error)
         elif isinstance(contact, ModelContact):
             if isinstance(news, Load):
                 contact.load = news
@@ -262,7 +288,7 @@ class Pool:
             self._failed_starts += 1
             if getattr(error, "actor_init_failed", False) or self._failed_starts > MOST_FAILED_STARTS:
                 self._dismiss(contact)
-                raise _cannot_start(error)
+                raise cannot_start(error)
         if isinstance(contact, ModelContact):
             contact.dismiss()
             self._models.lost(contact)
@@ -274,7 +300,7 @@ class Pool:
     def _tell_of_lost_model(self, member: ModelContact, error: RayActorError) -> None:
         if member.introduction is None or member.stopping:
             return
-        self._warn(f"an actor of models was lost ({_reason(error)}) and is started again", at=member)
+        self._warn(f"an actor of models was lost ({reason(error)}) and is started again", at=member)
 
     def _warn(self, message: str, *, at: Contact | None = None) -> None:
         event = Event(kind="warning", stage=self._stage.name if self._stage else None, data={"message": message})
@@ -284,7 +310,7 @@ class Pool:
         """A host is gone; its task runs again on another."""
         if host.task is None or host.stopping:
             return
-        task, detail = host.task, _reason(error)
+        task, detail = host.task, reason(error)
         location = task.key.location
         attempt = self._ledger.died(location, name=task.name, cause="killed", detail=detail, at=None)
         self._waiting.appendleft(task)
@@ -317,7 +343,7 @@ class Pool:
     def _tell_of_waiting(self) -> None:
         """Say now and then what the run has not a single one of, as the cluster is full or has lost what it needs."""
         alone = self._waiting and not any(host.introduction is not None for host in self._hosts)
-        need = self._models.awaited() or (self._need if alone else None)
+        need = self._models.awaited() or (self._layout.worker if alone else None)
         if need is None:
             self._alone_since, self._next_told = None, WAITING_TOLD
             return
@@ -345,43 +371,3 @@ def _located(event: Event, contact: Contact) -> Event:
     """Return an event that says on which node it happened."""
     node = contact.introduction.node if contact.introduction else None
     return replace(event, data={**event.data, "node": node})
-
-
-def _reason(error: RayActorError) -> str:
-    return "its node was lost" if "node has died" in str(error) else "its process was killed"
-
-
-def _not_taken(contact: Contact, error: RayTaskError) -> FdfError:
-    # Ray passes the error of reading arguments on in words alone.
-    missing = re.search(r"No module named '([^']+)'", str(error))
-    if missing is not None and contact.introduction is not None:
-        return MissingDependency(
-            Problem(
-                code="FDF525",
-                message=f"node {contact.introduction.node} has no module `{missing[1]}`, which this run needs",
-                help="install the packages that this driver has on every node",
-            )
-        )
-    return _bug(contact, str(error))
-
-
-def _cannot_start(error: RayActorError) -> MissingDependency:
-    told = str(error).rstrip()
-    return MissingDependency(
-        Problem(
-            code="FDF525",
-            message=f"workers cannot be started on the cluster: {told.splitlines()[-1]}\n\n{told}",
-            help="install fdf-runner-ray and the packages of your operators on every node, in the driver's versions",
-        )
-    )
-
-
-def _bug(contact: Contact, trace: str) -> FdfError:
-    task = contact.task if isinstance(contact, HostContact) else None
-    return FdfError(
-        Problem(
-            code="FDF901",
-            message=f"an actor on the cluster failed{f' on split {task.name}' if task else ''}: {trace.rstrip()}",
-            help="this is a bug in FDF or in a plugin's source or sink; what was committed is safe",
-        )
-    )
