@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -181,6 +184,26 @@ def test_lost_node_of_a_model_is_replaced_by_the_next_that_comes(nodes, lose, ru
     result = fdf.run(recipe(place, slow), runner=runner(address=nodes.address, workers=1))
     thread.join()
     assert len(processes(place, "device")) == 2
+    assert outcome(result) == reference(place, slow)
+
+
+_DRIVER = """
+import json, sys
+import fdf
+fdf.run(json.loads(sys.argv[1]), runner="ray", workers=2, ray_address=sys.argv[2])
+"""
+
+
+def test_killed_driver_takes_the_actors_of_its_models_along_and_the_run_resumes(cluster, runner, place, eventually):
+    slow = step(place, latency=0.5)
+    command = [sys.executable, "-c", _DRIVER, json.dumps(recipe(place, slow)), cluster.address]
+    with subprocess.Popen(command, cwd=place) as driver:
+        eventually(lambda: list((place / "out").rglob("_receipts/**/*.json")), within=60)
+        assert holders()
+        driver.kill()
+    eventually(lambda: not holders())
+    result = fdf.run(recipe(place, slow), runner=runner(workers=2))
+    assert result.manifest["resumed_splits"] >= 1
     assert outcome(result) == reference(place, slow)
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from fdf.errors import FdfError, MissingDependency, Problem
 from fdf_runner_ray.contacts import Contact, HostContact
 
 
-def reason(error: RayActorError) -> str:
+def reason(error: RayError) -> str:
     """Return what an actor was lost by."""
     return "its node was lost" if "node has died" in str(error) else "its process was killed"
 
@@ -30,7 +30,7 @@ def not_taken(contact: Contact, error: RayTaskError) -> FdfError:
     return bug(contact, str(error))
 
 
-def cannot_start(error: RayActorError) -> MissingDependency:
+def cannot_start(error: RayError) -> MissingDependency:
     """Return what is wrong where an actor's own start fails."""
     told = str(error).rstrip()
     return MissingDependency(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 import fdf
 from fdf.errors import FdfError, MissingDependency, Problem
@@ -206,11 +206,11 @@ class Pool:
     def _hear(self, contact: Contact, ref: Any) -> None:
         try:
             told = ray.get(ref)
-        except RayActorError as error:
-            self._bury(contact, error)
-            return
         except RayTaskError as error:
             raise not_taken(contact, error) from error
+        except RayError as error:  # The actor, its node, or what it said on the way here.
+            self._bury(contact, error)
+            return
         if isinstance(contact, HostContact) and ref == contact.given:
             contact.given = None
             return
@@ -282,7 +282,7 @@ class Pool:
             event = _located(event, host)
         self._emit(event)
 
-    def _bury(self, contact: Contact, error: RayActorError) -> None:
+    def _bury(self, contact: Contact, error: RayError) -> None:
         """An actor is gone, with its node or alone."""
         if contact.introduction is None:
             self._failed_starts += 1
@@ -297,7 +297,7 @@ class Pool:
             self._dismiss(contact)  # Or it lives and cannot be reached: whatever it still commits is the same.
             self._retry(contact, error)
 
-    def _tell_of_lost_model(self, member: ModelContact, error: RayActorError) -> None:
+    def _tell_of_lost_model(self, member: ModelContact, error: RayError) -> None:
         if member.introduction is None or member.stopping:
             return
         self._warn(f"an actor of models was lost ({reason(error)}) and is started again", at=member)
@@ -306,7 +306,7 @@ class Pool:
         event = Event(kind="warning", stage=self._stage.name if self._stage else None, data={"message": message})
         self._emit(event if at is None else _located(event, at))
 
-    def _retry(self, host: HostContact, error: RayActorError) -> None:
+    def _retry(self, host: HostContact, error: RayError) -> None:
         """A host is gone; its task runs again on another."""
         if host.task is None or host.stopping:
             return

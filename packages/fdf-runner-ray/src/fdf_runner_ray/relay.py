@@ -22,7 +22,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from fdf.errors import FdfError, Problem, StageFailed
 from fdf.stage.blame import MAX_PLAIN_DEATHS
@@ -30,6 +30,8 @@ from fdf_runner_local.asking import IN_FLIGHT, Desks, Room
 from fdf_runner_local.parcels import Answer, Ask, Hello, Line, Refusal, Shared
 
 BACKLOG = 16
+AGAIN = 5.0
+"""Seconds after which an actor that could not be reached is asked again, where there is no other."""
 
 
 @dataclass(frozen=True)
@@ -125,13 +127,14 @@ class Relay:
                 # In a list: the actor fetches the rows when it has room, not Ray when it has a thread.
                 named = replace(ask, number=f"{self._name}.{ask.number}.{deaths}")
                 said, told = ray.get(address.actor.infer.remote(named, [rows], memory.size))
-            except RayTaskError as error:
-                return Refusal(ask.number, _bug(ask, error)), None
-            except RayError as error:  # The actor, its node or the way there.
+            except RayError as error:  # The actor, its node, or the rows or the answer on their way.
+                if isinstance(error, RayTaskError) and not isinstance(error.cause, RayError):
+                    return Refusal(ask.number, _bug(ask, error)), None
                 deaths += 1
                 if deaths > MAX_PLAIN_DEATHS:
                     return Refusal(ask.number, _lost_too_often(ask, deaths, error)), None
-                self._leave(address)
+                if isinstance(error, RayActorError):
+                    self._leave(address)
             else:
                 return replace(said, number=ask.number), None if told is None else pa.py_buffer(told)
             finally:
@@ -146,7 +149,8 @@ class Relay:
                     chosen = min(there, key=lambda a: (self._asked.get(a.key, 0), a.node_id != self._node))
                     self._asked[chosen.key] = self._asked.get(chosen.key, 0) + 1
                     return chosen
-                self._changed.wait()
+                if not self._changed.wait(AGAIN):
+                    self._lost.clear()  # The driver still counts on them: it was the way there, perhaps.
 
     def _returned(self, address: Address) -> None:
         with self._changed:
