@@ -8,6 +8,8 @@ import pyarrow as pa
 
 from fdf.errors import PlanError, Problem, did_you_mean
 from fdf.schema import PREFIX, is_internal
+from fdf.sources.base import Source
+from fdf.sources.stored_files import as_read, note_of_files, note_of_only_paths
 from fdf.typename import parse_type
 
 ALIASES: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -22,16 +24,32 @@ class Naming:
     """Columns to read as (new name, physical name) in physical order, and what the plan should say of it."""
 
     pairs: tuple[tuple[str, str], ...]
+    schema: pa.Schema
+    """The columns under their new names, in the types in which they are read."""
+    files: tuple[str, ...] = ()
+    """The physical names of those that hold files as `datasets` stores them, of which the bytes are read."""
     notes: tuple[str, ...] = ()
 
 
-def resolve_columns(physical: pa.Schema, columns: dict[str, str] | None) -> Naming:
+def resolve_columns(
+    physical: pa.Schema, columns: dict[str, str] | None, *, schema: dict[str, str] | None = None
+) -> Naming:
     """Return the columns to read under the names that the recipe sees.
 
     With `columns` (new: old) only these are read. Without it all are, and an alias takes a well-known name where
-    that is absent; what FDF itself wrote of an earlier run's rows is left out, as rows get it anew. Raises PlanError
-    for an old name that is not there, or a new one that is FDF's own.
+    that is absent; what FDF itself wrote of an earlier run's rows is left out, as rows get it anew. Files as `datasets`
+    stores them are read as their bytes unless `schema` declares their column. Raises PlanError for an old name that is
+    not there, or a new one that is FDF's own.
     """
+    pairs, notes = _named(physical, columns)
+    types = {f.name: f.type for f in as_read(physical, declared_schema(schema, columns))}
+    files = tuple(dict.fromkeys(old for _, old in pairs if types[old] != physical.field(old).type))
+    return Naming(
+        pairs, pa.schema([(new, types[old]) for new, old in pairs]), files, (*notes, *map(note_of_files, files))
+    )
+
+
+def _named(physical: pa.Schema, columns: dict[str, str] | None) -> tuple[tuple[tuple[str, str], ...], list[str]]:
     names = list(physical.names)
     if columns is not None:
         problems = []
@@ -45,9 +63,9 @@ def resolve_columns(physical: pa.Schema, columns: dict[str, str] | None) -> Nami
                 problems.append(_wrong("columns", message, hint=did_you_mean(old, names), help=have))
         if problems:
             raise PlanError(*problems)
-        return Naming(tuple(columns.items()))
+        return tuple(columns.items()), []
     renamed: dict[str, str] = {}
-    notes = []
+    notes: list[str] = []
     if any(is_internal(n) for n in names):
         names = [n for n in names if not is_internal(n)]
         notes.append(f"the columns `{PREFIX}*` of an earlier run are left out; `columns:` keeps one under another name")
@@ -58,15 +76,29 @@ def resolve_columns(physical: pa.Schema, columns: dict[str, str] | None) -> Nami
         renamed[present[0]] = target
         more = f" (not `{'`, `'.join(present[1:])}`)" if len(present) > 1 else ""
         notes.append(f"column `{present[0]}`{more} is read as `{target}`")
-    return Naming(tuple((renamed.get(n, n), n) for n in names), tuple(notes))
+    return tuple((renamed.get(n, n), n) for n in names), notes
 
 
 def _wrong(key: str, message: str, *, hint: str | None = None, help: str | None = None) -> Problem:  # noqa: A002 (as Problem names it)
     return Problem(code=PlanError.default_code, message=message, about=key, hint=hint, help=help)
 
 
-def declared_schema(schema: dict[str, str] | None) -> dict[str, pa.DataType]:
-    """Return the declared types of a source's `schema:` option. Raises PlanError for a name that is no type.
+def types_of(source: Source, physical: pa.Schema) -> list[list[str]]:
+    """Return what a fingerprint says of a source's columns: their physical names, and the types in which they are
+    read."""
+    read = as_read(physical, declared_schema(source.schema, source.columns))
+    return [[f.name, str(f.type)] for f in read]
+
+
+def notes_of_only_paths(source: Source, files: tuple[str, ...]) -> list[str]:
+    """Return what the plan should say of files that are not in the data, as far as that is told without reading."""
+    found = source.only_paths(files) if files else {}
+    return [note_of_only_paths(name, without, rows) for name, (without, rows) in found.items() if without]
+
+
+def declared_schema(schema: dict[str, str] | None, columns: dict[str, str] | None = None) -> dict[str, pa.DataType]:
+    """Return the declared types of a source's `schema:` option, by physical name where `columns` renames. Raises
+    PlanError for a name that is no type.
 
     >>> declared_schema({"tags": "list<string>"})["tags"].value_type
     DataType(string)
@@ -74,7 +106,7 @@ def declared_schema(schema: dict[str, str] | None) -> dict[str, pa.DataType]:
     types = {}
     for column, name in (schema or {}).items():
         try:
-            types[column] = parse_type(name)
+            types[(columns or {}).get(column, column)] = parse_type(name)
         except ValueError as error:
             raise PlanError(_wrong("schema", f"`schema` of column `{column}`: {error}")) from error
     return types
