@@ -32,6 +32,9 @@ TABLE = pa.table(
         "n": pa.array(range(200), pa.int32()),
         "tags": [["x", None] if i % 3 else [] for i in range(200)],
         "size": [{"w": i, "h": None} for i in range(200)],
+        "image": [
+            ({"path": f"{i}.png", "bytes": b"PNG %d" % i if i % 3 else None}, None)[i % 7 == 0] for i in range(200)
+        ],
     }
 )
 LINES = (

@@ -72,4 +72,4 @@ def note_of_files(name: str) -> str:
 
 def note_of_only_paths(name: str, without: int, rows: int) -> str:
     """Return what the plan says of files that are not in the data: so many rows at least have only a path."""
-    return f"column `{name}` has a path and no bytes in {without:,} of {rows:,} rows looked at: these are null"
+    return f"column `{name}` has a path and no bytes in at least {without:,} of {rows:,} rows looked at: these are null"
