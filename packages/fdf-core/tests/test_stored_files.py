@@ -370,7 +370,9 @@ def test_mixtures_count_images_and_their_bytes(tmp_path, monkeypatch, unit, gran
     monkeypatch.setenv("FDF_CACHE", str(tmp_path / "cache"))
     rows = dataset().remove_columns("word")
     parquet_of(rows, tmp_path / "files.parquet", batch_size=6)
-    pq.write_table(pa.table({"image": pa.array([picture(n) for n in range(400)])}), tmp_path / "plain.parquet", row_group_size=10)
+    pq.write_table(
+        pa.table({"image": pa.array([picture(n) for n in range(400)])}), tmp_path / "plain.parquet", row_group_size=10
+    )
     listed = [
         {"name": n, "weight": 1, "source": {"type": "parquet", "path": str(tmp_path / f"{n}.parquet")}, "epochs": 1}
         for n in ("files", "plain")
