@@ -185,6 +185,18 @@ def test_a_file_that_is_only_pointed_to_is_null_and_footers_tell_how_many(tmp_pa
     ]
 
 
+def test_footers_without_statistics_tell_nothing(tmp_path):
+    rows = pa.table({"image": pa.array([{"bytes": None, "path": "a.png"}] * 5, STRUCT)})
+    for name, statistics in (("a", True), ("b", False)):
+        pq.write_table(rows, tmp_path / f"{name}.parquet", row_group_size=2, write_statistics=statistics)
+    source = ParquetSource(path=[str(tmp_path / "a.parquet"), str(tmp_path / "b.parquet")])
+    assert source.only_paths(["image"]) == {"image": (5, 5)}
+    assert source.only_paths([]) == {}
+    # Where one of the two columns tells nothing, all its rows might have a path, or none.
+    pq.write_table(rows, tmp_path / "b.parquet", write_statistics=["image.bytes"])
+    assert source.only_paths(["image"]) == {"image": (5, 5)}
+
+
 def test_only_the_bytes_are_taken_and_not_copied():
     table = dataset().data.table.combine_chunks()
     (column,) = table.column("image").chunks
@@ -270,6 +282,19 @@ def test_files_after_the_first_eight_are_read_alike(tmp_path, monkeypatch):
     assert images(ParquetSource(path=str(tmp_path / "in"))) == [b"1", None, *PICTURES, *PICTURES]
 
 
+def test_a_mixture_does_not_drop_paths_that_a_dataset_keeps(tmp_path):
+    parquet_of(dataset().remove_columns("word"), tmp_path / "files.parquet")
+    pq.write_table(pa.table({"image": pa.array([b"1"]), "n": [1]}), tmp_path / "plain.parquet")
+    kept = {"type": "parquet", "path": str(tmp_path / "files.parquet"), "schema": {"image": BOTH}}
+    plain = {"type": "parquet", "path": str(tmp_path / "plain.parquet")}
+    listed = [{"name": n, "weight": 1, "source": s} for n, s in (("kept", kept), ("plain", plain))]
+    mixture = {"type": "mixture", "unit": "rows", "datasets": listed}
+    with pytest.raises(PlanError, match=r"column `image` is struct<.*in `kept` and binary in `plain`"):
+        notes_of(tmp_path, mixture)
+    del kept["schema"]
+    assert [note.split(" holds files")[0] for note in notes_of(tmp_path, mixture)] == ["`kept`: column `image`"]
+
+
 def test_what_polars_wrote_again_is_read_alike(tmp_path):
     parquet_of(dataset(), tmp_path / "a.parquet")
     (tmp_path / "in").mkdir()
@@ -316,6 +341,7 @@ def test_a_dataset_given_from_python_has_its_bytes_also_where_it_only_points_to_
     )
     source = MemorySource.of(both, folder=tmp_path / "spool")
     assert source.path == MemorySource.of(both, folder=tmp_path / "spool").path
+    assert source.path == MemorySource.of(both.to_iterable_dataset(), folder=tmp_path / "spool").path
     rows = rows_of(source, as_read(source.physical_schema()))[0].values()
     for row in rows:
         expected = picture(row["n"])

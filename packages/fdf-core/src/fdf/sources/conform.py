@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from fdf.errors import BadFile, PlanError
 from fdf.schema import decoded, plain_type, row_bytes
 from fdf.sources.base import Reject, SourceBatch
-from fdf.sources.stored_files import bytes_of, holds_files, is_bytes, may_give_bytes
+from fdf.sources.stored_files import BYTES, bytes_of, holds_files, is_bytes, may_give_bytes
 
 BATCH_BYTES = 16 << 20
 RAW_BYTES = 4096
@@ -236,15 +236,12 @@ def _may_widen(have: pa.DataType, wanted: pa.DataType, *, from_text: bool) -> bo
 
 
 def widest(have: pa.DataType, other: pa.DataType) -> pa.DataType | None:
-    """Return the type that both widen to without loss, or None; bytes and files as `datasets` stores them are bytes."""
+    """Return the type that both widen to without loss, or None."""
     t = pa.types
     if have.equals(other) or t.is_null(other):
         return have
     if t.is_null(have):
         return other
-    for one, two in ((have, other), (other, have)):
-        if is_bytes(one) and holds_files(two):
-            return widest(one, two.field("bytes").type)
     try:
         return (
             pa.unify_schemas([pa.schema([("x", have)]), pa.schema([("x", other)])], promote_options="permissive")
@@ -255,8 +252,18 @@ def widest(have: pa.DataType, other: pa.DataType) -> pa.DataType | None:
         return None
 
 
-def unify(schemas: list[tuple[str, pa.Schema]]) -> pa.Schema:
+def _as_bytes(have: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    for one, two in ((have, other), (other, have)):
+        if is_bytes(one) and holds_files(two):
+            return widest(one, two.field(BYTES).type)
+    return None
+
+
+def unify(schemas: list[tuple[str, pa.Schema]], *, of_files: bool = False) -> pa.Schema:
     """Return one schema for the files (name, schema), widening where that is safe.
+
+    With `of_files` the types are as files have them, where a column of bytes in one and of files as `datasets` stores
+    them in another is one of bytes.
 
     Raises PlanError naming both files, the column and both types where it is not.
     """
@@ -269,6 +276,8 @@ def unify(schemas: list[tuple[str, pa.Schema]]) -> pa.Schema:
                 types[field.name], owner[field.name] = kind, name
                 continue
             both = widest(types[field.name], kind)
+            if both is None and of_files:
+                both = _as_bytes(types[field.name], kind)
             if both is None:
                 raise PlanError(
                     f"column `{field.name}` is {types[field.name]} in {owner[field.name]} and {kind} in {name}",

@@ -84,7 +84,7 @@ class FileSource(Source):
                 f"none of the first {SAMPLE_FILES} files behind {self.path} can be read",
                 help="check the files, or declare the columns with `schema:`",
             )
-        return with_declared(unify(found), declared)
+        return with_declared(unify(found, of_files=True), declared)
 
     @abstractmethod
     def file_schema(self, file: InputFile) -> pa.Schema:

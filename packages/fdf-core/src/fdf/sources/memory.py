@@ -72,8 +72,10 @@ def _as_arrow(rows: Any) -> tuple[pa.Schema, Iterable[pa.RecordBatch]]:
 def _of_datasets(rows: Any) -> Iterator[pa.RecordBatch]:
     """Yield the rows of a `datasets.Dataset`, with the bytes of files that it only points to."""
     tables = rows.with_format("arrow").iter(batch_size=1000)
-    if may_point(rows.features) and any(points(column) for b in rows.data.to_batches() for column in b.columns):
-        tables = embedded(tables, rows.features)
+    if may_point(rows.features):
+        held = getattr(rows, "data", None)  # an IterableDataset holds nothing to look at
+        if held is None or any(points(column) for batch in held.to_batches() for column in batch.columns):
+            tables = embedded(tables, rows.features)
     try:
         for table in tables:
             yield from table.to_batches()

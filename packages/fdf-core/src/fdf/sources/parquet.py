@@ -130,8 +130,8 @@ class ParquetSource(FileSource):
             there = {f.name for f in metadata.schema.to_arrow_schema() if holds_files(plain_type(f.type))}
             for name in there.intersection(columns):
                 without, rows = found.get(name, (0, 0))
-                more = _nulls(metadata, f"{name}.{BYTES}") - _nulls(metadata, f"{name}.{PATH}")
-                found[name] = without + max(0, more), rows + metadata.num_rows
+                more, looked_at = _only_paths(metadata, name)
+                found[name] = without + more, rows + looked_at
         return found
 
     @property
@@ -188,12 +188,18 @@ def _leaves(metadata: Any, columns: Sequence[str]) -> dict[str, str]:
     return {c: f"{c}.{BYTES}" if c in types and holds_files(types[c]) else c for c in columns}
 
 
-def _nulls(metadata: Any, path: str) -> int:
-    """Return how many values of a column of the file are null; 0 where its statistics do not say."""
-    chunks = (
-        metadata.row_group(i).column(j) for i in range(metadata.num_row_groups) for j in range(metadata.num_columns)
-    )
-    return sum(int(k.num_values) - _valid(k) for k in chunks if k.path_in_schema == path)
+def _only_paths(metadata: Any, name: str) -> tuple[int, int]:
+    """Return in how many rows at least a column of files has a path alone, and in how many rows its nulls are known."""
+    leaves = [metadata.schema.column(j).path for j in range(metadata.num_columns)]
+    data, path = leaves.index(f"{name}.{BYTES}"), leaves.index(f"{name}.{PATH}")
+    without = rows = 0
+    for i in range(metadata.num_row_groups):
+        group = metadata.row_group(i)
+        told = [group.column(j).statistics for j in (data, path)]
+        if all(s is not None and s.has_null_count for s in told):
+            rows += group.num_rows
+            without += max(0, told[0].null_count - told[1].null_count)
+    return without, rows
 
 
 def _valid(chunk: Any) -> int:

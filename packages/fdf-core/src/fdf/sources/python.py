@@ -102,7 +102,7 @@ class PythonSource(Source):
                     help="correct it, and run again",
                 )
             ) from error
-        return with_declared(unify(found), declared)
+        return with_declared(unify(found, of_files=True), declared)
 
     def _sampled(self, declared: dict[str, pa.DataType]) -> list[tuple[str, pa.Schema]]:
         """Return the columns of the first rows."""
