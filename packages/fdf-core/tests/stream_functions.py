@@ -29,6 +29,20 @@ def tables(rows, size=70):
         yield table if first % 140 else table.to_batches()[0]
 
 
+def undecoded(rows, size=None):
+    """Yield what `cast_column("image", Image(decode=False))` gives: as dicts, or as tables of `size` rows."""
+    import pyarrow as pa
+
+    found = [
+        {"n": n, "image": {"bytes": b"PNG %d" % n if n % 3 else None, "path": None if n % 5 else f"{n}.png"}}
+        for n in range(rows)
+    ]
+    if size is None:
+        yield from found
+    else:
+        yield from (pa.Table.from_pylist(found[first : first + size]) for first in range(0, rows, size))
+
+
 def logged(rows, log, size=20):
     """Yield small tables, and note every row that was asked for."""
     import pyarrow as pa

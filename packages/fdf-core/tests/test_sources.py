@@ -25,7 +25,7 @@ from fdf.sources.grouping import grouped
 from fdf.sources.jsonl import JsonlSource
 from fdf.sources.lines import line_blocks
 from fdf.sources.memory import MemorySource
-from fdf.sources.naming import resolve_columns
+from fdf.sources.naming import resolve_columns, types_of
 from fdf.sources.parquet import ParquetSource
 from fdf.sources.text import TextSource
 from fdf.sources.webdataset import WebdatasetSource
@@ -147,6 +147,27 @@ class TestNaming:
     def test_alias_leaves_a_name_that_is_there(self):
         schema = pa.schema([("caption", pa.string()), ("text", pa.string())])
         assert resolve_columns(schema, None).pairs == (("caption", "caption"), ("text", "text"))
+
+    def test_bytes_named_after_a_format_become_the_image_where_there_is_one_such_column(self):
+        files = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+        for kind in (pa.binary(), pa.large_binary(), files):
+            naming = resolve_columns(pa.schema([("jpg", kind), ("txt", pa.string()), ("png", pa.string())]), None)
+            assert naming.pairs == (("image", "jpg"), ("text", "txt"), ("png", "png"))
+            assert "column `jpg` is read as `image`" in naming.notes
+        several = resolve_columns(pa.schema([("jpg", files), ("PNG", files)]), None)
+        assert several.pairs == (("jpg", "jpg"), ("PNG", "PNG"))
+        assert "any of `jpg`, `PNG`" in several.notes[0]
+        there = resolve_columns(pa.schema([("image", files), ("png", files)]), None)
+        assert there.pairs == (("image", "image"), ("png", "png"))
+        assert resolve_columns(pa.schema([("jpg", files)]), {"thumb": "jpg"}).pairs == (("thumb", "jpg"),)
+
+    def test_what_becomes_the_image_by_its_name_is_in_the_fingerprint(self):
+        schema = pa.schema([("jpg", pa.binary()), ("txt", pa.string())])
+        named = types_of(ParquetSource(path="x"), schema)
+        assert named == [["jpg", "binary", "image"], ["txt", "string"]]
+        # What the recipe says is there as it is, and a column that is called so already is not renamed.
+        assert types_of(ParquetSource(path="x", columns={"image": "jpg"}), schema)[0] == ["jpg", "binary"]
+        assert types_of(ParquetSource(path="x"), pa.schema([("image", pa.binary())])) == [["image", "binary"]]
 
     def test_only_renamed_columns_are_read(self):
         schema = pa.schema([("content", pa.string()), ("n", pa.int8())])

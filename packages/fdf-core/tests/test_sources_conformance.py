@@ -32,10 +32,13 @@ TABLE = pa.table(
         "n": pa.array(range(200), pa.int32()),
         "tags": [["x", None] if i % 3 else [] for i in range(200)],
         "size": [{"w": i, "h": None} for i in range(200)],
+        "image": [
+            ({"path": f"{i}.png", "bytes": b"PNG %d" % i if i % 3 else None}, None)[i % 7 == 0] for i in range(200)
+        ],
     }
 )
 LINES = (
-    "\n".join(json.dumps(row) for row in TABLE.to_pylist())
+    "\n".join(json.dumps(row) for row in TABLE.drop_columns(["image"]).to_pylist())
     + '\n\n  \n{"n": "no number"}\n{"n": 1\nnull\n[1]\n{"text": "last", "n": 5}'
 )
 DATA = Path(os.environ.get("FDF_TEST_DATA", Path(__file__).parents[4] / "shared" / "data"))

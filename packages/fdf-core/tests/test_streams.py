@@ -52,6 +52,18 @@ class TestPythonSourceOfTables(StreamConformance):
         return PythonSource(function=f"{SOURCE}:tables", args={"rows": 2500})
 
 
+class TestPythonSourceOfFilesInDicts(StreamConformance):
+    @pytest.fixture
+    def source(self):
+        return PythonSource(function=f"{SOURCE}:undecoded", args={"rows": 1200})
+
+
+class TestPythonSourceOfFilesInTables(StreamConformance):
+    @pytest.fixture
+    def source(self):
+        return PythonSource(function=f"{SOURCE}:undecoded", args={"rows": 1200, "size": 70})
+
+
 @pytest.fixture(autouse=True)
 def small(monkeypatch, home):
     """Cut chunks and splits small, so that small streams have many; wait little between attempts."""

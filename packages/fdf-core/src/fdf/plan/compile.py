@@ -31,7 +31,7 @@ from fdf.recipe.model import DatasetUse, Materialize, MixtureUse, OutputUse, Pro
 from fdf.schema import GENERATED_BY, ID, REFINED_BY, SCORES, SOURCE, TAGS
 from fdf.sinks.base import Sink
 from fdf.sinks.parquet import ParquetSink
-from fdf.sources.naming import resolve_columns
+from fdf.sources.naming import notes_of_only_paths, resolve_columns, types_of
 from fdf.storage import open_store
 from fdf.storage.failures import given_up, told_as_failure
 from fdf.storage.uri import local_path
@@ -166,13 +166,13 @@ class _Builder:
             self._counted = self._counting(mixture, schema)
         elif upstream is None:
             assert isinstance(self.origin, SourceUse)
+            source = self.origin.source
             with _told_at(self.origin):
                 physical, fingerprint = self._pinned_physical(root, group_bytes, common)
-                naming = resolve_columns(physical, self.origin.source.columns)
+                naming = resolve_columns(physical, source.columns, schema=source.schema)
+                self.notes += [*naming.notes, *notes_of_only_paths(source, naming.files)]
             pairs = list(naming.pairs)
-            self.notes += naming.notes
-            types = {f.name: f.type for f in physical}
-            schema = pa.schema([(new, types[old]) for new, old in pairs])
+            schema = naming.schema
         else:
             schema = upstream.job.output_schema
             identity: dict[str, Any] = {**common, "upstream": upstream.fingerprint}
@@ -289,7 +289,7 @@ class _Builder:
                 "extra_columns": source.extra_columns,
                 "max_row_bytes": source.max_row_bytes,
                 "options": source.options(),
-                "schema": [[f.name, str(f.type)] for f in schema],
+                "schema": types_of(source, schema),
             }
             return digest({**common, "source": identity})
 

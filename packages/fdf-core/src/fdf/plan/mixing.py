@@ -25,7 +25,7 @@ from fdf.recipe.model import DatasetUse, MixtureUse, StageUse
 from fdf.sources.base import InputFile, Source
 from fdf.sources.conform import unify
 from fdf.sources.file_source import FileSource
-from fdf.sources.naming import resolve_columns
+from fdf.sources.naming import notes_of_only_paths, resolve_columns, types_of
 
 MIXTURE_FORMAT = "fdf-mixture/1"
 OF_THE_WHOLE = frozenset({"tokenizer", "granularity"})
@@ -97,10 +97,10 @@ def plan_mixture(use: MixtureUse, *, seed: int, pinned: Mapping[str, Any] | None
             raise _placed(error, dataset) from error
     named = []
     for dataset, source, physical, _ in opened:
-        naming = resolve_columns(physical, source.columns)
-        types = {f.name: f.type for f in physical}
-        named.append((dataset.name, naming.pairs, pa.schema([(new, types[old]) for new, old in naming.pairs])))
-        notes += [f"`{dataset.name}`: {note}" for note in naming.notes]
+        naming = resolve_columns(physical, source.columns, schema=source.schema)
+        named.append((dataset.name, naming.pairs, naming.schema))
+        said = (*naming.notes, *notes_of_only_paths(source, naming.files))
+        notes += [f"`{dataset.name}`: {note}" for note in said]
     schema = pa.schema([])
     for number, (dataset, *_) in enumerate(opened, start=1):
         try:
@@ -252,7 +252,7 @@ def _leaf_identity(leaf: Leaf, physical: pa.Schema) -> dict[str, Any]:
         "extra_columns": source.extra_columns,
         "max_row_bytes": source.max_row_bytes,
         "options": source.options(),
-        "schema": [[f.name, str(f.type)] for f in physical],
+        "schema": types_of(source, physical),
         "measure": leaf.measure.describe(),
         # Where there are files their versions say it all, and a commit that changes none is the same dataset.
         "pins": {} if source.indexed else dict(source.pins()),

@@ -174,7 +174,8 @@ class Source(ABC):
     @abstractmethod
     def read(self, piece: Slice, *, schema: pa.Schema) -> Iterator[SourceBatch]:
         """Read one slice: exactly these columns (physical names) in these types. A column that the file lacks is null;
-        a value that does not fit makes its row a `Reject`. Raises BadFile naming the file."""
+        a value that does not fit makes its row a `Reject`. Of a column that holds files as `datasets` stores them
+        (`fdf.sources.stored_files`) bytes may be asked for. Raises BadFile naming the file."""
 
     def within(self, piece: Slice, first: int, last: int) -> Slice:
         """Return a slice that holds the records of `piece` at the positions `first` to `last`, both included, and as
@@ -189,6 +190,11 @@ class Source(ABC):
         """Return about how many bytes a record of the slice takes in memory, as far as that can be told without
         reading it; 0 where it cannot."""
         return 0.0
+
+    def only_paths(self, columns: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """Return of columns that hold files in how many rows at least these are only pointed to, by a path without
+        bytes, and in how many rows that was looked for; none where it cannot be told without reading rows."""
+        return {}
 
     @property
     def has_blocks(self) -> bool:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from fdf.errors import BadFile, PlanError
 from fdf.schema import decoded, plain_type, row_bytes
 from fdf.sources.base import Reject, SourceBatch
+from fdf.sources.stored_files import BYTES, bytes_of, holds_files, is_bytes, may_give_bytes
 
 BATCH_BYTES = 16 << 20
 RAW_BYTES = 4096
@@ -29,8 +30,9 @@ def conform(
     """Return the batch with exactly these columns and types.
 
     A missing column is null, a column that is not asked for is left out and named in `extra_columns`. A row with a
-    value that does not fit its type, or that is heavier than `max_row_bytes`, becomes a `Reject`. With `from_text`
-    strings are read as numbers, booleans or dates where such are wanted (CSV).
+    value that does not fit its type, or that is heavier than `max_row_bytes`, becomes a `Reject`. Where bytes are
+    wanted they are taken from files as `datasets` stores them. With `from_text` strings are read as numbers, booleans
+    or dates where such are wanted (CSV).
     """
     rows = batch.num_rows
     bad: dict[int, str] = {}
@@ -115,6 +117,8 @@ def _python(value: pa.Scalar) -> object:
 def _fit(array: pa.Array, field: pa.Field, bad: dict[int, str], *, from_text: bool) -> pa.Array:
     wanted = field.type
     array = decoded(array)
+    if may_give_bytes(array.type, wanted):
+        array = bytes_of(array)
     have = array.type
     if have.equals(wanted):
         return _check_text(array, field, bad) if _holds_text(wanted) else array
@@ -248,8 +252,18 @@ def widest(have: pa.DataType, other: pa.DataType) -> pa.DataType | None:
         return None
 
 
-def unify(schemas: list[tuple[str, pa.Schema]]) -> pa.Schema:
+def _as_bytes(have: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    for one, two in ((have, other), (other, have)):
+        if is_bytes(one) and holds_files(two):
+            return widest(one, two.field(BYTES).type)
+    return None
+
+
+def unify(schemas: list[tuple[str, pa.Schema]], *, of_files: bool = False) -> pa.Schema:
     """Return one schema for the files (name, schema), widening where that is safe.
+
+    With `of_files` the types are as files have them, where a column of bytes in one and of files as `datasets` stores
+    them in another is one of bytes.
 
     Raises PlanError naming both files, the column and both types where it is not.
     """
@@ -262,6 +276,8 @@ def unify(schemas: list[tuple[str, pa.Schema]]) -> pa.Schema:
                 types[field.name], owner[field.name] = kind, name
                 continue
             both = widest(types[field.name], kind)
+            if both is None and of_files:
+                both = _as_bytes(types[field.name], kind)
             if both is None:
                 raise PlanError(
                     f"column `{field.name}` is {types[field.name]} in {owner[field.name]} and {kind} in {name}",

@@ -66,9 +66,7 @@ class FileSource(Source):
 
     def physical_schema(self) -> pa.Schema:
         """Return the columns of the first 8 files, with `schema:` in place of what was found."""
-        declared = declared_schema(self.schema)
-        renames = self.columns or {}
-        declared = {renames.get(name, name): kind for name, kind in declared.items()}
+        declared = declared_schema(self.schema, self.columns)
         found: list[tuple[str, pa.Schema]] = []
         for file in self.files()[:SAMPLE_FILES]:
             try:
@@ -86,7 +84,7 @@ class FileSource(Source):
                 f"none of the first {SAMPLE_FILES} files behind {self.path} can be read",
                 help="check the files, or declare the columns with `schema:`",
             )
-        return with_declared(unify(found), declared)
+        return with_declared(unify(found, of_files=True), declared)
 
     @abstractmethod
     def file_schema(self, file: InputFile) -> pa.Schema:

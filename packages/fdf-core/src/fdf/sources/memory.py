@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,6 +17,7 @@ from fdf.row_groups import RowGroups, whole
 from fdf.schema import plain_schema
 from fdf.sources.arrow import ArrowSource
 from fdf.sources.base import InputFile
+from fdf.sources.huggingface.embedding import embedded, may_point, points
 
 _GROUP_BYTES = 16 << 20
 _GROUP_ROWS = 65_536
@@ -33,7 +34,7 @@ class MemorySource(ArrowSource):
         """Spool rows to a file below `folder` and return the source that reads it; equal rows are spooled once.
 
         Takes an Arrow table, batch or reader, whatever has `__arrow_c_stream__` (Polars, pandas, DuckDB), a
-        `datasets.Dataset`, or a list of dicts.
+        `datasets.Dataset` (files that it points to are read now), or a list of dicts.
         """
         schema, batches = _as_arrow(rows)
         return cls(path=str(_spool(plain_schema(schema), batches, Path(folder))))
@@ -54,8 +55,7 @@ def _as_arrow(rows: Any) -> tuple[pa.Schema, Iterable[pa.RecordBatch]]:
     if isinstance(rows, pa.RecordBatchReader):
         return rows.schema, rows
     if type(rows).__module__.split(".", 1)[0] == "datasets" and hasattr(rows, "iter"):
-        tables = rows.with_format("arrow").iter(batch_size=1000)
-        return rows.features.arrow_schema, (batch for table in tables for batch in table.to_batches())
+        return rows.features.arrow_schema, _of_datasets(rows)
     if hasattr(rows, "collect") and not hasattr(rows, "__arrow_c_stream__"):
         return _as_arrow(rows.collect())
     if hasattr(rows, "__arrow_c_stream__"):
@@ -67,6 +67,23 @@ def _as_arrow(rows: Any) -> tuple[pa.Schema, Iterable[pa.RecordBatch]]:
         f"rows of type {type(rows).__module__}.{type(rows).__qualname__} cannot be read",
         help="give an Arrow table, a Polars frame, a datasets.Dataset (one split) or a list of dicts",
     )
+
+
+def _of_datasets(rows: Any) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a `datasets.Dataset`, with the bytes of files that it only points to."""
+    tables = rows.with_format("arrow").iter(batch_size=1000)
+    if may_point(rows.features):
+        held = getattr(rows, "data", None)  # an IterableDataset holds nothing to look at
+        if held is None or any(points(column) for batch in held.to_batches() for column in batch.columns):
+            tables = embedded(tables, rows.features)
+    try:
+        for table in tables:
+            yield from table.to_batches()
+    except OSError as error:
+        raise PlanError(
+            f"a file that the dataset points to cannot be read: {error}",
+            help="put the files back, or make the dataset with their bytes",
+        ) from error
 
 
 def _from_dicts(rows: list[dict[str, Any]]) -> pa.Table:

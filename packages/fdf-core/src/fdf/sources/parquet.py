@@ -12,10 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fdf.errors import BadFile
+from fdf.schema import plain_type
 from fdf.sources.base import Block, InputFile, Slice, SourceBatch, Split
 from fdf.sources.conform import BATCH_BYTES, conform, in_batches, positions_from
 from fdf.sources.failures import reading
-from fdf.sources.file_source import FileSource
+from fdf.sources.file_source import SAMPLE_FILES, FileSource
+from fdf.sources.stored_files import BYTES, PATH, holds_files, may_give_bytes
 from fdf.storage.remote import open_remote
 from fdf.storage.retry import retrying
 from fdf.storage.uri import filesystem, protocol_of
@@ -71,11 +73,16 @@ class ParquetSource(FileSource):
             return parquet.schema_arrow
 
     def read(self, piece: Slice, *, schema: pa.Schema) -> Iterator[SourceBatch]:
-        """Read the rows from `start` to `stop`; pages of other columns are not fetched."""
+        """Read the rows from `start` to `stop`; pages of other columns are not fetched, nor the paths of files whose
+        bytes are asked for."""
         with reading(piece.file, as_format="parquet"), _open(piece.file) as parquet:
             metadata = parquet.metadata
-            there = set(parquet.schema_arrow.names)
-            wanted = [n for n in schema.names if n in there]
+            there = {f.name: f.type for f in parquet.schema_arrow}
+            wanted = [
+                f"{f.name}.{BYTES}" if may_give_bytes(there[f.name], f.type) else f.name
+                for f in schema
+                if f.name in there
+            ]
             extra = tuple(n for n in parquet.schema_arrow.names if n not in schema.names)
             stop = metadata.num_rows if piece.stop is None else min(piece.stop, metadata.num_rows)
             first = 0
@@ -112,6 +119,21 @@ class ParquetSource(FileSource):
         held = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
         return held / metadata.num_rows if metadata.num_rows else 0.0
 
+    def only_paths(self, columns: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """Return what the nulls in the footers of the first 8 files tell."""
+        found: dict[str, tuple[int, int]] = {}
+        for file in self.files()[:SAMPLE_FILES] if columns else ():
+            try:
+                metadata = _known_footer(file)
+            except BadFile:
+                continue  # whoever reads it decides whether it fails the run or is passed by
+            there = {f.name for f in metadata.schema.to_arrow_schema() if holds_files(plain_type(f.type))}
+            for name in there.intersection(columns):
+                without, rows = found.get(name, (0, 0))
+                more, looked_at = _only_paths(metadata, name)
+                found[name] = without + more, rows + looked_at
+        return found
+
     @property
     def has_blocks(self) -> bool:
         """Say that row groups are told by footers."""
@@ -121,12 +143,13 @@ class ParquetSource(FileSource):
         """Return the row groups that begin within the slice, from the footer alone."""
         metadata = retrying(partial(_footer, piece.file), what=piece.file.uri)
         found: list[Block] = []
+        leaves = _leaves(metadata, columns)
         start = 0
         for i in range(metadata.num_row_groups):
             group = metadata.row_group(i)
             if group.num_rows and piece.start <= start and (piece.stop is None or start < piece.stop):
                 chunks = [group.column(j) for j in range(group.num_columns)]
-                own = {c: [k for k in chunks if f"{k.path_in_schema}.".startswith(f"{c}.")] for c in columns}
+                own = {c: [k for k in chunks if f"{k.path_in_schema}.".startswith(f"{leaves[c]}.")] for c in columns}
                 found.append(
                     Block(
                         start=start,
@@ -157,6 +180,26 @@ class ParquetSource(FileSource):
             rows = int(parquet.metadata.num_rows)
         stop = rows if piece.stop is None else min(piece.stop, rows)
         return max(0, min(stop - piece.start, at_most))
+
+
+def _leaves(metadata: Any, columns: Sequence[str]) -> dict[str, str]:
+    """Return where the values of columns stand in a file: of files as `datasets` stores them their bytes count."""
+    types = {f.name: plain_type(f.type) for f in metadata.schema.to_arrow_schema()}
+    return {c: f"{c}.{BYTES}" if c in types and holds_files(types[c]) else c for c in columns}
+
+
+def _only_paths(metadata: Any, name: str) -> tuple[int, int]:
+    """Return in how many rows at least a column of files has a path alone, and in how many rows its nulls are known."""
+    leaves = [metadata.schema.column(j).path for j in range(metadata.num_columns)]
+    data, path = leaves.index(f"{name}.{BYTES}"), leaves.index(f"{name}.{PATH}")
+    without = rows = 0
+    for i in range(metadata.num_row_groups):
+        group = metadata.row_group(i)
+        told = [group.column(j).statistics for j in (data, path)]
+        if all(s is not None and s.has_null_count for s in told):
+            rows += group.num_rows
+            without += max(0, told[0].null_count - told[1].null_count)
+    return without, rows
 
 
 def _valid(chunk: Any) -> int:

@@ -30,6 +30,7 @@ from fdf.sources.base import Reject, Slice, Source, SourceBatch, Split
 from fdf.sources.conform import conform, in_batches, unify
 from fdf.sources.file_source import with_declared
 from fdf.sources.naming import declared_schema
+from fdf.sources.stored_files import BYTES, PATH, is_bytes
 from fdf.storage.retry import retrying
 
 SAMPLE_ROWS = 1000
@@ -84,9 +85,8 @@ class PythonSource(Source):
     def physical_schema(self) -> pa.Schema:
         """Return the columns of the first 1,000 rows, with `schema:` in place of what was found; where that says what
         every column is, nothing is run."""
-        renames = self.columns or {}
-        declared = {renames.get(name, name): kind for name, kind in declared_schema(self.schema).items()}
-        if declared and not set(renames.values()) - declared.keys():
+        declared = declared_schema(self.schema, self.columns)
+        if declared and not set((self.columns or {}).values()) - declared.keys():
             return pa.schema(list(declared.items()))
         try:
             found = retrying(partial(self._sampled, declared), what=f"`{self.function}`")
@@ -102,7 +102,7 @@ class PythonSource(Source):
                     help="correct it, and run again",
                 )
             ) from error
-        return with_declared(unify(found), declared)
+        return with_declared(unify(found, of_files=True), declared)
 
     def _sampled(self, declared: dict[str, pa.DataType]) -> list[tuple[str, pa.Schema]]:
         """Return the columns of the first rows."""
@@ -164,7 +164,7 @@ class PythonSource(Source):
     def _of_rows(self, rows: list[dict[str, Any]], start: int, schema: pa.Schema) -> SourceBatch:
         """Return rows given as dicts; one with a value that does not fit is a reject."""
         bad: dict[int, str] = {}
-        columns = [_column([row.get(f.name) for row in rows], f, bad) for f in schema]
+        columns = [_column([_value(row.get(f.name), f) for row in rows], f, bad) for f in schema]
         extra = tuple(dict.fromkeys(n for row in rows for n in row if n not in schema.names))
         positions = pa.array(np.arange(start, start + len(rows)))
         rejects = tuple(
@@ -288,6 +288,12 @@ def _as_table(item: Any) -> pa.Table | None:
     if hasattr(item, "__arrow_c_stream__"):
         return pa.table(item)
     return None
+
+
+def _value(value: Any, field: pa.Field) -> Any:
+    """Return a value, of a file as `datasets` gives it undecoded (a dict) the bytes where these are wanted."""
+    is_file = isinstance(value, dict) and value.keys() <= {BYTES, PATH} and is_bytes(field.type)
+    return value.get(BYTES) if is_file else value
 
 
 def _column(values: list[Any], field: pa.Field, bad: dict[int, str]) -> pa.Array:

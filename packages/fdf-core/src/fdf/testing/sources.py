@@ -24,6 +24,7 @@ import pyarrow as pa
 import pytest
 
 from fdf.sources.base import Reject, Source
+from fdf.sources.stored_files import as_read
 
 Where: TypeAlias = tuple[str, int]
 """A row's file and its position there."""
@@ -74,6 +75,17 @@ class SourceConformance:
             assert some.keys() >= everything.keys()
             for where, row in everything.items():
                 assert repr(some[where]) == repr({n: row.get(n) for n in schema.names})
+
+    def test_files_are_read_as_their_bytes(self, source: Source) -> None:
+        """Of a column that holds files as `datasets` stores them bytes may be asked for."""
+        physical = source.physical_schema()
+        read = as_read(physical)
+        files = [n for n in physical.names if read.field(n) != physical.field(n)]
+        if not files:
+            pytest.skip("no column of this source holds files")
+        stored = rows_of(source, physical)[0]
+        for where, row in rows_of(source, read)[0].items():
+            assert [row[n] for n in files] == [(stored[where][n] or {}).get("bytes") for n in files]
 
     def test_positions_name_rows(self, source: Source) -> None:
         """No two records of a file have one position, rejects included."""

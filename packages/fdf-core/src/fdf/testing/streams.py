@@ -22,6 +22,7 @@ import pyarrow as pa
 import pytest
 
 from fdf.sources.base import Reject, Source
+from fdf.sources.stored_files import as_read
 
 BATCH_LIMIT = 32 << 20
 
@@ -74,6 +75,17 @@ class StreamConformance:
             assert some.keys() >= everything.keys()
             for number, row in everything.items():
                 assert repr(some[number]) == repr({n: row.get(n) for n in schema.names})
+
+    def test_files_are_read_as_their_bytes(self, source: Source) -> None:
+        """Of a column that holds files as `datasets` stores them bytes may be asked for."""
+        physical = source.physical_schema()
+        read = as_read(physical)
+        files = [n for n in physical.names if read.field(n) != physical.field(n)]
+        if not files:
+            pytest.skip("no column of this source holds files")
+        stored = streamed(source, physical)[0]
+        for number, row in streamed(source, read)[0].items():
+            assert [row[n] for n in files] == [(stored[number][n] or {}).get("bytes") for n in files]
 
     def test_pickled_source_streams_the_same(self, source: Source) -> None:
         """The process that reads gets a copy."""

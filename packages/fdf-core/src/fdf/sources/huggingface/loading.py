@@ -12,14 +12,13 @@ from typing import Any
 import pyarrow as pa
 
 from fdf.errors import BadFile, FdfError, MissingDependency, PlanError, Problem, TransientError
+from fdf.sources.huggingface.embedding import embedded, may_point
 from fdf.sources.huggingface.layout import DataFiles
 from fdf.sources.huggingface.origin import INSTALL, told
 from fdf.storage.retry import causes, is_transient, retrying
 from fdf.storage.uri import redacted
 
 _ROWS = 1000
-_FILES = 32
-"""Rows whose files are held in memory at once."""
 _SHARD = r"-\d+-of-\d+"
 
 
@@ -125,15 +124,5 @@ def _explained(loadable: Loadable, call: Any) -> Any:
 
 def _tables(stream: Any) -> Iterator[pa.Table]:
     """Yield the records of an iterable dataset, with the bytes of what they only point to: images, sounds."""
-    from datasets.features.features import require_storage_embed
-    from datasets.table import embed_table_storage
-
-    features = stream.features
-    points = features is not None and any(require_storage_embed(feature) for feature in features.values())
-    for table in stream.iter(batch_size=_ROWS):
-        if not points:
-            yield table
-            continue
-        typed = table.cast(features.arrow_schema)
-        for first in range(0, typed.num_rows, _FILES):
-            yield embed_table_storage(typed.slice(first, _FILES))
+    tables = stream.iter(batch_size=_ROWS)
+    return embedded(tables, stream.features) if may_point(stream.features) else iter(tables)

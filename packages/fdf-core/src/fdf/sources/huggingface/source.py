@@ -136,7 +136,7 @@ class HubSource(Source):
         first = next(loadable.tables(0), None)
         if first is None:
             raise PlanError(f"split `{self.split}` of `{self.path}` is empty", help="choose another split")
-        return with_declared(plain_schema(first.schema), declared_schema(self.schema))
+        return with_declared(plain_schema(first.schema), declared_schema(self.schema, self.columns))
 
     def read(self, piece: Slice, *, schema: pa.Schema) -> Iterator[SourceBatch]:
         """Read one slice, from the copy in the cache unless `streaming`."""
@@ -154,6 +154,10 @@ class HubSource(Source):
         """Return the mean of a slice: by the footer alone, or of the copy that will be read anyway."""
         reader = self._reader()
         return reader.record_bytes(piece if isinstance(reader, ParquetSource) else self._here(piece))
+
+    def only_paths(self, columns: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """Return what the files tell without being read."""
+        return self._listed_reader().only_paths(columns) if self.indexed and columns else {}
 
     def stream(self, *, schema: pa.Schema, start: int) -> Iterator[SourceBatch]:
         """Yield the records from number `start` on, in the order of the files."""
