@@ -24,6 +24,7 @@ from fdf.operator import Resources
 from fdf.plan.task import Task
 from fdf.stage.blame import Attempt, Ledger
 from fdf.stage.events import CancelToken, Emit, Event
+from fdf_runner_ray.autoscaler import offer, slots_to_come, to_come
 from fdf_runner_ray.capacity import inventory, nodes, slots, words
 from fdf_runner_ray.host import Done, Ended, Failed, Host, Introduction, News, Settings
 
@@ -136,10 +137,13 @@ class Pool:
             self._turn()
 
     def _count(self) -> None:
-        """Look from time to time how many hosts the cluster can hold, where the run may use all of it."""
+        """Look from time to time how many hosts the cluster can hold, where the run may use all of it.
+
+        What its autoscaler could bring counts too, as hosts that wait for room are what makes it act.
+        """
         if self._workers is None and time.monotonic() >= self._next_count:
             self._next_count = time.monotonic() + COUNT_ROUND
-            self._bound = max(1, slots(nodes(), self._need))
+            self._bound = max(1, slots(nodes(), self._need) + slots_to_come(self._need))
 
     def _give(self) -> None:
         for slot in self._slots:
@@ -311,7 +315,7 @@ class Pool:
                 stage=self._waiting[0].stage.name,
                 data={
                     "message": f"waiting since {now - self._alone_since:.0f} s for a node of the Ray cluster that has "
-                    f"{words(self._need)} free; it has {inventory(nodes())}"
+                    f"{words(self._need)} free; it has {inventory(nodes())}{offer(to_come())}"
                 },
             )
         )

@@ -19,6 +19,7 @@ from fdf.stage.events import CancelToken, Emit, Event
 from fdf.stage.tasks import needed_resources
 from fdf.storage.uri import local_path
 from fdf_runner_local.machine import usable_cpus
+from fdf_runner_ray.autoscaler import Kind, offer, to_come
 from fdf_runner_ray.capacity import Node, inventory, nodes, words
 from fdf_runner_ray.cluster import Connection
 from fdf_runner_ray.host import Settings
@@ -72,20 +73,21 @@ class RayRunner:
             self._close()
 
     def check(self, plan: Plan) -> None:
-        """Connect, and refuse what no node of the cluster can hold: a device, or a worker of one of the stages."""
+        """Connect, and refuse what no node can hold, there or to come: a device, or a worker of one of the stages."""
         self._connect()
         self._roots = {stage.name: stage.root for stage in plan.stages}
-        there = nodes()
-        has_gpu = any(node.gpus for node in there)
+        there, coming = nodes(), to_come()
+        has_gpu = any(node.gpus for node in (*there, *coming))
         if self._device == "cuda" and not has_gpu:
             raise MissingDependency(
                 Problem(
                     code="FDF512",
-                    message=f"`--device cuda` was asked for, but the cluster offers no GPU: it has {inventory(there)}",
+                    message=f"`--device cuda` was asked for, but the cluster offers no GPU: it has {inventory(there)}"
+                    f"{offer(coming)}",
                     help="leave `--device` out to run models on the CPU, or add a node with a GPU",
                 )
             )
-        problems = list(_unmet(plan.stages, there, gpus=self._device != "cpu" and has_gpu))
+        problems = list(_unmet(plan.stages, there, coming, gpus=self._device != "cpu" and has_gpu))
         if problems:
             raise MissingDependency(*problems)
 
@@ -122,7 +124,7 @@ class RayRunner:
     def _placed(self, task: Task, emit: Emit) -> tuple[Resources, str]:
         """Return what a worker of a task's stage takes of its node, and the device of its operators."""
         need = task.resources
-        if not need.gpus or (self._device != "cpu" and any(node.gpus for node in nodes())):
+        if not need.gpus or (self._device != "cpu" and any(node.gpus for node in (*nodes(), *to_come()))):
             return need, self._device
         if self._device == "auto" and not self._told_of_cpu:
             self._told_of_cpu = True
@@ -131,18 +133,20 @@ class RayRunner:
         return replace(need, gpus=0), "cpu"
 
 
-def _unmet(stages: Iterable[StagePlan], there: Sequence[Node], *, gpus: bool) -> Iterator[Problem]:
+def _unmet(
+    stages: Iterable[StagePlan], there: Sequence[Node], coming: Sequence[Kind], *, gpus: bool
+) -> Iterator[Problem]:
     """Yield a finding for each stage whose workers fit on no node. `gpus`: whether models run on GPUs at all."""
     for stage in stages:
         need = needed_resources(stage.job)
         if not gpus:
             need = replace(need, gpus=0)
-        if any(node.slots(need) for node in there):
+        if any(node.slots(need) for node in (*there, *coming)):
             continue
         yield Problem(
             code="FDF522",
             message=f"a worker of stage `{stage.name}` needs {words(need)} ({_askers(stage)}), and no node of the "
-            f"cluster can be that large: {inventory(there)}",
+            f"cluster can be that large: {inventory(there)}{offer(coming)}",
             help="lower `resources` of the operator, or add a node that has them",
         )
 
