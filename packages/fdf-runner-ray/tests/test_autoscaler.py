@@ -25,9 +25,11 @@ from fdf.operator import Resources
 from fdf.plan.compile import compile_plan
 from fdf.runner.run import load_recipe
 from fdf_runner_ray import autoscaler, capacity, pool
+from fdf_runner_ray import runner as runner_module
 from fdf_runner_ray.autoscaler import Catalog, Kind, catalog_of, configured, left, offer, slots_to_come, to_come
 from fdf_runner_ray.capacity import Node
 from fdf_runner_ray.cluster import AUTH_MODE, QUIET, ask_for_tokens
+from fdf_runner_ray.pool import Pool
 
 HEAD_TYPE, HEAD_ID = "ray.head.default", "f" * 51 + "00000"
 """What Ray's provider of pretended machines calls the head."""
@@ -303,6 +305,21 @@ def test_what_could_come_is_told_with_its_number():
     assert offer([kind("a", cpus=2, memory=1 << 30, most=3), kind("b", cpus=1, gpus=0.5, most=None)]) == (
         "; its autoscaler could bring 3 like a (2 CPUs, 0 GPUs, 1.0 GiB), any number like b (1 CPUs, 0.5 GPUs)"
     )
+
+
+def test_host_waits_for_room_no_longer_than_a_task_waits_for_it(nodes, runner, recipe, monkeypatch):
+    nodes.add_node(num_cpus=1)
+    surplus = []
+
+    class Watched(Pool):
+        def _turn(self):
+            surplus.append(sum(slot.introduction is None for slot in self._slots) - len(self._waiting))
+            super()._turn()
+
+    monkeypatch.setattr(runner_module, "Pool", Watched)
+    result = fdf.run(recipe("waits"), runner=runner(address=nodes.address, workers=3))
+    assert result.to_arrow()["n"].to_pylist() == list(range(12))
+    assert max(surplus) == 0
 
 
 def planned(recipe):

@@ -162,6 +162,10 @@ class Pool:
         living = sum(not slot.stopping for slot in self._slots)
         for _ in range(min(len(self._waiting) - coming, self._bound - living)):
             self._recruit()
+        if drawn_all:
+            # Each host that still waits for room may make an autoscaler bring a node.
+            for slot in [s for s in self._slots if s.introduction is None][len(self._waiting) :]:
+                self._let_go(slot)
         if drawn_all and not self._waiting:
             for slot in [s for s in self._slots if s.task is None]:
                 self._let_go(slot)
