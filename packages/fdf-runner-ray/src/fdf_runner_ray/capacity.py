@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -12,18 +13,18 @@ from fdf.operator import Resources
 
 GIB = 1 << 30
 
+HEAD_RESOURCE = "node:__internal_head__"
+KIND_LABEL = "ray.io/node-group"
+
 
 @dataclass(frozen=True, kw_only=True)
-class Node:
-    """One living node of the cluster and all that it has, whoever uses it at the moment."""
+class Capacity:
+    """All that one node has, whoever uses it at the moment."""
 
-    id: str
-    host: str
     cpus: float
     gpus: float
     memory: int
-    store: int = 0
-    """How many bytes its object store holds."""
+    """In bytes."""
 
     def slots(self, need: Resources) -> int:
         """Return how many such workers it can hold."""
@@ -36,7 +37,26 @@ class Node:
         return int(min(shares, default=1) + 1e-6)
 
     def __str__(self) -> str:
-        return f"{self.host} ({_amount(self.cpus)} CPUs, {_amount(self.gpus)} GPUs, {self.memory / GIB:.1f} GiB)"
+        memory = f", {self.memory / GIB:.1f} GiB" if self.memory else ""
+        return f"{_amount(self.cpus)} CPUs, {_amount(self.gpus)} GPUs{memory}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node(Capacity):
+    """One living node of the cluster."""
+
+    id: str
+    host: str
+    store: int = 0
+    """How many bytes its object store holds."""
+    session: str = ""
+    """The folder of Ray's files on the node."""
+    head: bool = False
+    kind: str = ""
+    """The autoscaler's name for nodes like it, where the node was told."""
+
+    def __str__(self) -> str:
+        return f"{self.host} ({super().__str__()})"
 
 
 def nodes() -> list[Node]:
@@ -45,7 +65,7 @@ def nodes() -> list[Node]:
     return [_node(told) for told in there if told["Alive"]]
 
 
-def slots(there: Iterable[Node], need: Resources) -> int:
+def slots(there: Iterable[Capacity], need: Resources) -> int:
     """Return how many such workers the nodes can hold together."""
     return sum(node.slots(need) for node in there)
 
@@ -59,6 +79,9 @@ def _node(told: dict[str, Any]) -> Node:
         gpus=has.get("GPU", 0),
         memory=int(has.get("memory", 0)),
         store=int(has.get("object_store_memory", 0)),
+        session=str(Path(told.get("RayletSocketName", "")).parent.parent),
+        head=HEAD_RESOURCE in has,
+        kind=(told.get("Labels") or {}).get(KIND_LABEL, ""),
     )
 
 

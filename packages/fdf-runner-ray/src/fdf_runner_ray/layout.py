@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from fdf.models.contract import ModelOperator
 from fdf.operator import Resources
 from fdf.plan.job import Step
-from fdf_runner_ray.capacity import Node
+from fdf_runner_ray.capacity import Capacity
 from fdf_runner_ray.model_host import Kind
 
 SLACK = 1e-6
@@ -49,7 +49,7 @@ class Layout:
         """Return what has to be there at the same time: an actor of each kind, and a worker that asks them."""
         return (*(pool.need for pool in self.pools), self.worker)
 
-    def workers_on(self, there: Iterable[Node]) -> int:
+    def workers_on(self, there: Iterable[Capacity]) -> int:
         """Return how many workers nodes can hold beside as many actors for models as their GPUs allow, at least 1.
 
         One of each goes first, then a worker; so neither can keep the other from being there at all.
@@ -67,7 +67,7 @@ class Layout:
         return workers
 
 
-def lay_out(steps: Sequence[Step], there: Sequence[Node], *, gpus: bool) -> Layout:
+def lay_out(steps: Sequence[Step], there: Sequence[Capacity], *, gpus: bool) -> Layout:
     """Return what a stage takes of a cluster with these nodes; `gpus`: whether models run on GPUs at all.
 
     An operator that asks for no GPU runs its model in the workers. Of the others each has actors of its own; where
@@ -104,7 +104,7 @@ def lay_out(steps: Sequence[Step], there: Sequence[Node], *, gpus: bool) -> Layo
     return Layout(worker=worker, pools=(Pooled(kind=in_turn, need=largest),))
 
 
-def fit_together(needs: Iterable[Resources], there: Iterable[Node]) -> bool:
+def fit_together(needs: Iterable[Resources], there: Iterable[Capacity]) -> bool:
     """Say whether nodes that nobody else uses can hold all of these at once: the largest first, each where it fits."""
     free = [_Free(node) for node in there]
     return all(any(node.take(need) for node in free) for need in _largest_first(needs))
@@ -117,7 +117,7 @@ def _largest_first(needs: Iterable[Resources]) -> list[Resources]:
 class _Free:
     """What is left of a node. Of a GPU, a part is taken from one, and what is larger from whole ones."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Capacity) -> None:
         self._node = node
         self._gpus = [1.0] * int(node.gpus)
 

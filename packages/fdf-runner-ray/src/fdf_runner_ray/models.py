@@ -12,7 +12,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fdf.operator import Resources
 from fdf.plan.task import StageRef
-from fdf_runner_ray.capacity import Node, slots
+from fdf_runner_ray.capacity import Capacity, Node, slots
 from fdf_runner_ray.contacts import ModelContact
 from fdf_runner_ray.layout import Layout, Pooled
 from fdf_runner_ray.model_host import CALLS, CALLS_IN_TURN, ModelHost
@@ -51,6 +51,7 @@ class ModelPools:
         self._workers = workers
         self._stage: StageRef | None = None
         self._payload: Any = None
+        self._nodes: list[Node] = []
         self._next_look = 0.0
         self.changed = False
         """Whether hosts have to be told where models are."""
@@ -65,18 +66,17 @@ class ModelPools:
         """Return all actors that live or are to come."""
         return [member for pool in self._pools for member in pool.members]
 
-    def begin(self, stage: StageRef, payload: Any, there: Sequence[Node]) -> None:
+    def begin(self, stage: StageRef, payload: Any) -> None:
         """Start an actor of each kind; the bytes of the stage lie in the object store."""
         self._stage, self._payload = replace(stage, payload=b""), payload
-        self.bound(there)
         for pool in self._pools:
             self._fill(pool)
 
-    def bound(self, there: Sequence[Node]) -> None:
-        """Take note of what the cluster has now: pools grow no larger than it can hold."""
+    def bound(self, there: Sequence[Node], coming: Sequence[Capacity]) -> None:
+        """Take note of what the cluster has now and what could come: pools grow no larger than that can hold."""
         self._nodes = [node for node in there if node.cpus]
         for pool in self._pools:
-            most = len(self._nodes) if pool.pooled.by_node else slots(self._nodes, pool.pooled.need)
+            most = len(self._nodes) if pool.pooled.by_node else slots([*there, *coming], pool.pooled.need)
             pool.most = max(1, min(most, self._workers or most))
 
     def look(self) -> None:

@@ -22,6 +22,7 @@ from fdf.errors import FdfError, MissingDependency, Problem
 from fdf.plan.task import StageRef, Task
 from fdf.stage.blame import Attempt, Ledger
 from fdf.stage.events import CancelToken, Emit, Event
+from fdf_runner_ray.autoscaler import brought, offer, to_come
 from fdf_runner_ray.capacity import inventory, nodes, words
 from fdf_runner_ray.contacts import Contact, HostContact, ModelContact
 from fdf_runner_ray.failures import bug, cannot_start, not_taken, reason
@@ -111,19 +112,22 @@ class Pool:
             self._turn()
 
     def _count(self) -> None:
-        """Look from time to time how much the cluster can hold, where the run may use all of it."""
+        """Look from time to time how much the cluster can hold, where the run may use all of it.
+
+        What its autoscaler could bring counts too, as actors that wait for room are what makes it act.
+        """
         if time.monotonic() < self._next_count:
             return
         self._next_count = time.monotonic() + COUNT_ROUND
         there = nodes()
         self._fitting = self._layout.workers_on(there)
-        self._bound = self._workers or self._fitting
-        self._models.bound(there)
+        self._bound = self._workers or self._layout.workers_on([*there, *brought()])
+        self._models.bound(there, brought())
 
     def _place_models(self) -> None:
         """Start the actors that hold models before any host takes their room; then as many as requests need."""
         if self._settings.elsewhere and not self._models.begun and self._stage is not None:
-            self._models.begin(self._stage, self._payload(self._stage), nodes())
+            self._models.begin(self._stage, self._payload(self._stage))
         self._models.look()
         if self._models.changed:
             table = self._models.table()
@@ -155,6 +159,10 @@ class Pool:
         if not self._models.wants_room:
             for _ in range(min(len(self._waiting) - coming, self._bound - living)):
                 self._recruit()
+        if drawn_all:
+            # Each host that still waits for room may make an autoscaler bring a node.
+            for host in [h for h in self._hosts if h.introduction is None][len(self._waiting) :]:
+                self._let_go(host)
         if drawn_all and not self._waiting:
             for host in [h for h in self._hosts if h.task is None]:
                 self._let_go(host)
@@ -354,7 +362,7 @@ class Pool:
         self._next_told *= 2
         self._warn(
             f"waiting since {now - self._alone_since:.0f} s for a node of the Ray cluster that has {words(need)} free; "
-            f"it has {inventory(nodes())}"
+            f"it has {inventory(nodes())}{offer(to_come())}"
         )
 
     def _wind_down(self, grace: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
@@ -17,7 +17,8 @@ from fdf.plan.task import Task
 from fdf.stage.events import CancelToken, Emit, Event
 from fdf.storage.uri import local_path
 from fdf_runner_local.machine import usable_cpus
-from fdf_runner_ray.capacity import Node, inventory, nodes, words
+from fdf_runner_ray.autoscaler import brought, offer, to_come
+from fdf_runner_ray.capacity import inventory, nodes, words
 from fdf_runner_ray.cluster import Connection
 from fdf_runner_ray.layout import Layout, fit_together, lay_out
 from fdf_runner_ray.pool import Pool
@@ -73,21 +74,22 @@ class RayRunner:
             self._close()
 
     def check(self, plan: Plan) -> None:
-        """Connect, and refuse what no node of the cluster can hold: a device, or a worker of one of the stages."""
+        """Connect, and refuse what no node can hold, there or to come: a device, or a worker of one of the stages."""
         self._connect()
         self._roots = {stage.name: stage.root for stage in plan.stages}
         self._steps = {stage.name: stage.job.steps for stage in plan.stages}
-        there = nodes()
-        has_gpu = any(node.gpus for node in there)
+        there, coming = nodes(), to_come()
+        has_gpu = any(node.gpus for node in (*there, *coming))
         if self._device == "cuda" and not has_gpu:
             raise MissingDependency(
                 Problem(
                     code="FDF512",
-                    message=f"`--device cuda` was asked for, but the cluster offers no GPU: it has {inventory(there)}",
+                    message=f"`--device cuda` was asked for, but the cluster offers no GPU: it has {inventory(there)}"
+                    f"{offer(coming)}",
                     help="leave `--device` out to run models on the CPU, or add a node with a GPU",
                 )
             )
-        problems = list(_unmet(plan.stages, there, gpus=self._device != "cpu" and has_gpu))
+        problems = list(_unmet(plan.stages, gpus=self._device != "cpu" and has_gpu))
         if problems:
             raise MissingDependency(*problems)
 
@@ -125,7 +127,7 @@ class RayRunner:
 
     def _laid_out(self, stage: str, emit: Emit) -> tuple[Layout, str]:
         """Return what a stage takes of the cluster, and the device of its operators."""
-        there = nodes()
+        there = [*nodes(), *brought()]
         gpus = self._device != "cpu" and any(node.gpus for node in there)
         steps = self._steps.get(stage, ())
         if gpus or not any(step.use.resources.gpus for step in steps):
@@ -137,8 +139,10 @@ class RayRunner:
         return lay_out(steps, there, gpus=False), "cpu"
 
 
-def _unmet(stages: Iterable[StagePlan], there: Sequence[Node], *, gpus: bool) -> Iterator[Problem]:
-    """Yield a finding for each stage that the cluster cannot hold. `gpus`: whether models run on GPUs at all."""
+def _unmet(stages: Iterable[StagePlan], *, gpus: bool) -> Iterator[Problem]:
+    """Yield a finding for each stage that the cluster cannot hold, now or grown. `gpus`: whether models run on any."""
+    there = [*nodes(), *brought()]
+    has = f"{inventory(nodes())}{offer(to_come())}"
     for stage in stages:
         layout = lay_out(stage.job.steps, there, gpus=gpus)
         wanted = [(pool.need, f"the model of {_listed(pool.kind.operator_ids)}") for pool in layout.pools]
@@ -148,7 +152,7 @@ def _unmet(stages: Iterable[StagePlan], there: Sequence[Node], *, gpus: bool) ->
             yield Problem(
                 code="FDF522",
                 message=f"{what} of stage `{stage.name}` needs {words(need)}, and no node of the cluster can be that "
-                f"large: {inventory(there)}",
+                f"large: {has}",
                 help="lower `resources` of the operator, or add a node that has them",
             )
         if not too_large and not fit_together(layout.least, there):
@@ -156,7 +160,7 @@ def _unmet(stages: Iterable[StagePlan], there: Sequence[Node], *, gpus: bool) ->
                 code="FDF522",
                 message=f"stage `{stage.name}` needs at the same time "
                 f"{'; '.join(f'{words(need)} for {what}' for need, what in wanted)}, and the cluster is not that "
-                f"large: {inventory(there)}",
+                f"large: {has}",
                 help="lower `resources` of the operators, or add a node",
             )
 
