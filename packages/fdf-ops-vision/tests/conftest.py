@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_models import TEMPLATE, write_llava, write_siglip, write_siglip2
+from tiny_models import TEMPLATE, write_clip, write_llava, write_siglip, write_siglip2
 
 from fdf.models.libraries import require_transformers
 
@@ -35,6 +35,12 @@ def siglip(transformers, tmp_path_factory) -> Path:
 def siglip2(transformers, tmp_path_factory) -> Path:
     """A SigLIP 2 of native aspect ratio: at most 16 patches of 8 x 8 pixels."""
     return write_siglip2(transformers, tmp_path_factory.mktemp("models") / "siglip2")
+
+
+@pytest.fixture(scope="session")
+def clip(transformers, tmp_path_factory) -> Path:
+    """A CLIP of 32 x 32 pixels, with both its towers."""
+    return write_clip(transformers, tmp_path_factory.mktemp("models") / "clip")
 
 
 @pytest.fixture(scope="session")

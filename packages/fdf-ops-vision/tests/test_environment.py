@@ -21,7 +21,7 @@ def test_listing_and_checking_load_no_model_library():
     code = (
         "import sys, fdf; from fdf import recipe, registry; list(registry.operators());"
         "from fdf_ops_vision.siglip import SigLIPEncoder; from fdf_ops_vision.llava import LLaVACaptioner;"
-        "SigLIPEncoder(), LLaVACaptioner();"
+        "from fdf_ops_vision.clip import CLIPEncoder; SigLIPEncoder(), LLaVACaptioner(), CLIPEncoder();"
         "print([m for m in ('torch', 'torchvision', 'transformers', 'huggingface_hub') if m in sys.modules])"
     )
     assert python(code).strip() == "[]"

@@ -6,9 +6,11 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from direct_encoding import asked
 
 import fdf
 from fdf.errors import PlanError
@@ -34,12 +36,12 @@ def recipe(folder: Path, *operators, name="vision") -> dict:
     }
 
 
-def encoder(siglip, **keys):
+def encoder(model, **keys):
     return {
         "id": "score.siglip_emb",
         "kind": "score",
         "op": "SigLIPEncoder",
-        "params": {"model": str(siglip)},
+        "params": {"model": str(model)},
         "resources": {"gpus": 0.5},
         "batch_size": 2,
         "write_fields": ["siglip_emb"],
@@ -78,6 +80,34 @@ def test_stage_of_models_embeds_captions_and_quarantines(images, siglip, llava, 
     assert [other["rows_quarantined"] for other in others] == [0, 0]
     assert embedder["assets"]["weights"].startswith("sha256:")
     assert {"torch", "transformers"} <= set(look["environment"]["distributions"])
+
+
+def test_clip_embeds_whole_runs_as_transformers_does(images, transformers, clip, siglip, photos):
+    by_clip = encoder(clip, id="score.clip_emb", op="CLIPEncoder", write_fields=["clip_emb"])
+    result = fdf.run(recipe(images, by_clip, encoder(siglip)), runner="local", workers=2)
+    rows = {row["n"]: row for row in rows_of(images)}
+    assert sorted(rows) == [0, 1, 3, 4, 6]
+    assert rows[1]["clip_emb"] is None
+    got = np.array([rows[n]["clip_emb"] for n in (0, 3, 4, 6)], dtype=np.float32)
+    np.testing.assert_allclose(got, asked(transformers, clip, "CLIPModel", photos[:4]), atol=1e-4, rtol=1e-4)
+    assert [len(rows[n]["siglip_emb"]) for n in (0, 3, 4, 6)] == [32] * 4
+    look = json.loads((Path(os_home(images)) / result.run_id / "look" / "manifest.json").read_text())
+    assert [operator["rows_quarantined"] for operator in look["operators"]] == [2, 0]
+    found = [operator["assets"]["weights"] for operator in look["operators"]]
+    assert found[0] != found[1]
+    assert found[0].startswith("sha256:")
+
+
+def test_models_of_another_kind_are_told_before_any_row_is_read(images, clip, siglip):
+    stored = (images / "in.parquet").read_bytes()
+    # The footer is whole, and the rows are not: reading them would fail too.
+    (images / "in.parquet").write_bytes(stored[:4] + bytes(1000) + stored[1004:])
+    with pytest.raises(OSError, match="deserialize"):
+        pq.read_table(images / "in.parquet")
+    for op, column, model in (("CLIPEncoder", "clip_emb", siglip), ("SigLIPEncoder", "siglip_emb", clip)):
+        steps = recipe(images, encoder(model, op=op, write_fields=[column]))
+        with pytest.raises(PlanError, match=f"`model` of {op}: .* is of type"):
+            fdf.run(steps, runner="serial")
 
 
 def test_local_runner_gives_the_serial_runners_bytes(images, siglip, llava):

@@ -5,34 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
+from direct_encoding import asked, embedded
 
-from fdf.operator import Context, Partial
+from fdf.operator import Partial
 from fdf.testing.operators import OperatorConformance
-from fdf_ops_vision.images import decode
 from fdf_ops_vision.siglip import SigLIPEncoder
-
-
-def asked(transformers, folder, model_class, photos, *, normalize):
-    """What transformers says of the same decoded images, one after the other, by the whole model."""
-    import torch
-
-    model = getattr(transformers, model_class).from_pretrained(folder).eval()
-    processor = transformers.AutoImageProcessor.from_pretrained(folder)
-    said = []
-    for photo in photos:
-        inputs = processor(images=[decode(photo)], return_tensors="pt", input_data_format="channels_last")
-        with torch.inference_mode():
-            said.append(model.get_image_features(**inputs).pooler_output[0])
-    found = torch.stack(said)
-    return (torch.nn.functional.normalize(found, dim=-1) if normalize else found).numpy()
-
-
-def embedded(operator, batch, folder):
-    operator.setup(Context(operator_id="test", seed=0, cache_dir=folder))
-    try:
-        return operator.score(batch)
-    finally:
-        operator.teardown()
 
 
 @pytest.mark.parametrize("normalize", [True, False])

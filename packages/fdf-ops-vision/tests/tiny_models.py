@@ -50,6 +50,25 @@ def write_siglip2(transformers: Any, folder: Path) -> Path:
     return folder
 
 
+def write_clip(transformers: Any, folder: Path) -> Path:
+    """Write a CLIP of 32 x 32 pixels, with both its towers, whose embeddings are narrower than these."""
+    import torch
+
+    torch.manual_seed(2)
+    config = transformers.CLIPConfig(
+        vision_config={**TOWER, "image_size": 32, "projection_dim": 16}, text_config=TEXT, projection_dim=16
+    )
+    transformers.CLIPModel(config).save_pretrained(folder)
+    clip_images(transformers).save_pretrained(folder)
+    return folder
+
+
+def clip_images(transformers: Any, **options: Any) -> Any:
+    """Return the processor of such a CLIP."""
+    sizes = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+    return transformers.CLIPImageProcessor(**{**sizes, **options})
+
+
 def write_llava(transformers: Any, folder: Path, *, kind: str = "Llava", template: str | None = TEMPLATE) -> Path:
     """Write a LLaVA whose words are few and depend on the image."""
     import torch

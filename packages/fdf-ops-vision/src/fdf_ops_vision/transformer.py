@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from fdf.errors import PlanError, Problem
 from fdf.models.libraries import require_transformers
 from fdf.models.weights import Weights, resolve
 from fdf.operator import Context
@@ -64,6 +65,22 @@ class PinnedWeights:
     def loaded_model(self, factory: str, context: Context, dtype: str) -> Any:
         """Load the model onto the context's device, to be asked and not trained."""
         model = self.loaded(factory, dtype=dtype)
+        return model.to(context.device).eval()
+
+    def loaded_part(self, factory: str, context: Context, dtype: str, **options: Any) -> Any:
+        """Load a part of the model onto the context's device. Raises PlanError where its weights are not all there."""
+        model, told = self.loaded(factory, dtype=dtype, output_loading_info=True, **options)
+        missing = sorted(told["missing_keys"])
+        if missing:
+            # Left to itself, the library says so and goes on with random numbers in their place.
+            raise PlanError(
+                Problem(
+                    code="FDF373",
+                    message=f"`model` of {type(self).__name__}: {self.model} lacks {len(missing)} weights of a "
+                    f"{factory}, such as {missing[0]}",
+                    help="give the whole model, or what this class of transformers saved",
+                )
+            )
         return model.to(context.device).eval()
 
 
