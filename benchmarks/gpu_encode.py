@@ -1,4 +1,4 @@
-"""How well the local runner keeps a model's device at work.
+"""How well a runner keeps a model's device at work.
 
     python benchmarks/gpu_encode.py busy                      # a model of fixed latency, on any machine
     python benchmarks/gpu_encode.py encode --model so400m     # SigLIP with random weights: base, so400m or tiny
@@ -138,7 +138,7 @@ def busy(place: Path, options: argparse.Namespace) -> None:
         step = {"id": "model", "kind": "score", "op": f"{__file__}:FixedLatency", "params": parameters,
                 "batch_size": options.batch_size}  # fmt: skip
         began = os.times()
-        run(place, step, name=f"busy-{milliseconds}", workers=options.workers)
+        run(place, step, name=f"busy-{milliseconds}", workers=options.workers, runner=options.runner)
         ended = os.times()
         spent = ended.children_user + ended.children_system - began.children_user - began.children_system
         found = calls(log)
@@ -149,16 +149,18 @@ def busy(place: Path, options: argparse.Namespace) -> None:
         )
 
 
-def run(place: Path, step: dict[str, Any], *, name: str, workers: int | None, device: str = "auto") -> None:
-    """Run one operator over the files with the local runner."""
+def run(
+    place: Path, step: dict[str, Any], *, name: str, workers: int | None, device: str = "auto", runner: str = "local"
+) -> None:
+    """Run one operator over the files."""
     recipe = {
         "name": name,
         "input": {"type": "parquet", "path": str(place / "*.parquet")},
         "stages": [{"name": "only", "materialize": {"path": str(place / name)}, "operators": [step]}],
     }
-    runner = open_runner("local", workers=workers, device=device)
-    fdf.run(recipe, runner=runner)
-    close: Callable[[], None] = getattr(runner, "close", lambda: None)
+    opened = open_runner(runner, workers=workers, device=device)
+    fdf.run(recipe, runner=opened)
+    close: Callable[[], None] = getattr(opened, "close", lambda: None)
     close()
 
 
@@ -334,6 +336,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["busy", "encode"])
     parser.add_argument("--workers", type=int, default=None, help="CPU workers (default: one per CPU; busy: 2)")
+    parser.add_argument("--runner", choices=["local", "ray"], default="local", help="busy: which runner")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--batches", type=int, default=400, help="busy: how many")
     parser.add_argument("--latency-ms", type=float, nargs="+", default=[20.0, 50.0, 100.0], help="busy: of the model")
