@@ -15,6 +15,7 @@ import tempfile
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import pyarrow as pa
@@ -165,7 +166,12 @@ def _write(sink: Any, batch: pa.RecordBatch) -> None:
 
 
 def _mapped(descriptor: int, size: int) -> pa.RecordBatch:
-    # The mapping lives as long as the last array that looks into it.
+    # The mapping lives as long as the last array that looks into it. Python's own keeps a descriptor as long, and of
+    # those a process has few where many requests wait.
+    path = Path(f"/proc/self/fd/{descriptor}")
+    if path.exists():
+        with pa.memory_map(str(path)) as file:
+            return pa.ipc.open_stream(file.read_buffer()).read_next_batch()
     memory = mmap.mmap(descriptor, size, prot=mmap.PROT_READ)
     return pa.ipc.open_stream(pa.py_buffer(memory)).read_next_batch()
 
