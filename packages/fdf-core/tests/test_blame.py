@@ -90,10 +90,23 @@ def test_deaths_that_are_no_rows_fault_condemn_nothing_and_end_in_failure(cause)
     alone = Crumb(operator_id="a", start=7, stop=8)
     for number in range(MAX_PLAIN_DEATHS):
         attempt = ledger.died("s", name="file.parquet", cause=cause, detail="SIGKILL", at=alone)
-        assert attempt == Attempt(number=number + 2)
+        assert attempt == Attempt(number=number + 2, alone=True)
     with pytest.raises(StageFailed, match=rf"died {MAX_PLAIN_DEATHS + 1} times on split file.parquet .*SIGKILL") as e:
         ledger.died("s", name="file.parquet", cause=cause, detail="SIGKILL", at=alone)
     assert e.value.exit_code == 3
+
+
+def test_split_that_was_in_dying_workers_beside_others_runs_alone_in_the_end():
+    ledger = Ledger()
+    assert ledger.stood_by("s") == Attempt(number=2)
+    assert not ledger.attempt("s").takes_no_company
+    for number in range(3, 3 + MAX_PLAIN_DEATHS + 1):
+        assert ledger.stood_by("s") == Attempt(number=number, alone=True)
+    assert ledger.attempt("s").takes_no_company
+    # None of these deaths counts as its own.
+    assert ledger.died("s", name="f", cause="killed", detail="SIGKILL", at=None).number == 3 + MAX_PLAIN_DEATHS + 1
+    ledger.done("s")
+    assert ledger.attempt("s") == Attempt()
 
 
 def test_kill_from_outside_keeps_what_was_found_out():

@@ -28,6 +28,7 @@ class Tiny(ModelScore):
     column: str = "said"
     folder: str = ""
     latency: float = 0.0
+    loading: float = 0.0
     preparing: float = 0.0
     fits: int = 0
     trouble: str = ""
@@ -49,6 +50,7 @@ class Tiny(ModelScore):
         """Load the weights."""
         if self.trouble == "setup":
             os._exit(7)
+        time.sleep(self.loading)
         self.runtime.weights = WEIGHTS
         self.note("device")
         if self.trouble == "tells":
@@ -66,6 +68,8 @@ class Tiny(ModelScore):
         while time.thread_time() < busy_until:
             pass
         numbers = batch.column(self.field).to_numpy()
+        if self.row in numbers:
+            self.misbehave_in_worker()
         bad = numbers == 13
         errors = pa.array([f"{n} is unlucky" if b else None for n, b in zip(numbers, bad, strict=True)], pa.string())
         vectors = np.repeat(numbers[~bad].astype(np.float32)[:, None], 8, axis=1)
@@ -103,6 +107,15 @@ class Tiny(ModelScore):
             ctypes.string_at(0)
         if self.trouble == "hangs":
             time.sleep(3600)
+
+    def misbehave_in_worker(self) -> None:
+        """Do what the trouble says, while its row is prepared."""
+        if self.trouble == "worker segfaults":
+            ctypes.string_at(0)
+        if self.trouble == "worker exits":
+            os._exit(3)
+        if self.trouble == "worker killed once" and first(Path(self.folder, "killed")):
+            os.kill(os.getpid(), signal.SIGKILL)
 
     def finish(self, rows: pa.RecordBatch, inferred: pa.RecordBatch) -> Columns:
         """Return the products."""

@@ -13,9 +13,10 @@ import pytest
 
 from fdf.errors import Cancelled
 from fdf.models.tensors import tensor, tensor_batch
-from fdf_runner_local.asking import Room
+from fdf.stage.events import CancelToken
+from fdf_runner_local.asking import LOOK_ROUND, Desks, RemoteModels, Room
 from fdf_runner_local.packing import Want, pack
-from fdf_runner_local.parcels import Answer, Ask, Line, Raised, Shared
+from fdf_runner_local.parcels import Answer, Ask, Hello, Line, Raised, Shared
 from fdf_runner_local.requests import Request, Requests
 
 
@@ -69,6 +70,42 @@ def test_no_descriptor_is_left(ends):
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
 
 
+def test_rows_that_are_held_hold_no_descriptor(ends):
+    ours, theirs = ends
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    held = []
+    for number in range(5):
+        shared = Shared(tensor_batch({"x": np.full((10, 10), number)}))
+        ours.send(Answer(str(number), 0.1), shared)
+        shared.close()
+        held.append(theirs.receive()[1])
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+    assert [int(tensor(rows, "x")[9, 9]) for rows in held] == [0, 1, 2, 3, 4]
+
+
+def test_attempt_without_a_baton_is_not_given_up_with_the_split_before_it(tmp_path):
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "model"))
+    listener.listen()
+
+    def answer():
+        line = Line(listener.accept()[0])
+        line.send(Hello(()))
+        ask, rows = line.receive()
+        time.sleep(3 * LOOK_ROUND)
+        shared = Shared(rows)
+        line.send(Answer(ask.number, 0.5), shared)
+        line.receive()
+
+    threading.Thread(target=answer, daemon=True).start()
+    models = RemoteModels(CancelToken())
+    models.settle(Desks(paths={"op": (tmp_path / "model",)}))
+    baton = models.ahead().baton
+    assert list(baton.in_order(lambda n: n, [1], most=1, room=1, size=lambda _: 1)) == [1]
+    rows = tensor_batch({"x": np.ones((2, 2))})
+    assert models.infer("op")(rows) == (rows, 0.5)
+
+
 def test_error_of_another_process_reads_as_if_raised_here():
     error = Raised("KeyError", "'n'").as_raised()
     assert f"{type(error).__name__}: {error}" == "KeyError: 'n'"
@@ -101,6 +138,22 @@ def test_room_is_never_overdrawn_but_by_one_alone():
 
     with pytest.raises(Cancelled):
         room.take(1, give_up=give_up)
+
+
+def test_room_tells_that_somebody_waits_until_nobody_does():
+    room = Room(100)
+    room.take(80, give_up=lambda: None)
+    assert not room.crowded
+    waiter = threading.Thread(target=room.take, args=(50,), kwargs={"give_up": lambda: None})
+    waiter.start()
+    while not room.crowded:
+        time.sleep(0.001)
+    threading.Timer(0.1, room.resize, [200]).start()
+    began = time.monotonic()
+    room.until_nobody_waits(give_up=lambda: None)
+    assert time.monotonic() - began >= 0.05
+    assert not room.crowded
+    waiter.join()
 
 
 def request(operator_id, rows=1):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import resource
 import socket
 import threading
 import time
@@ -26,8 +27,11 @@ IN_FLIGHT = 128 << 20
 """How many bytes of requests one worker may have on their way; one request may be larger."""
 AHEAD = 96 << 20
 GROUP = 256 << 20
-"""How many bytes of rows a worker holds while models go in turn: the more, the rarer a change of models."""
+"""How many bytes of rows a worker holds while models go in turn, and where it has several splits in hand how many of
+requests: the more, the rarer a change of models."""
 MOST_IN_GROUP = 64
+MOST_TOGETHER = 512
+"""How many batches of several splits: each has a thread, and while it waits a descriptor."""
 CALLS = 3
 LOOK_ROUND = 0.1
 AGAIN = 0.02
@@ -39,6 +43,8 @@ class Desks:
 
     paths: dict[str, tuple[Path, ...]]
     in_turn: bool = False
+    together: bool = False
+    """Whether a worker may have several splits in hand."""
 
 
 class Room:
@@ -47,16 +53,41 @@ class Room:
     def __init__(self, size: int) -> None:
         self._size = size
         self._taken = 0
+        self._waiting = 0
         self._changed = threading.Condition()
+
+    def resize(self, size: int) -> None:
+        """Have another size from now on."""
+        with self._changed:
+            self._size = size
+            self._changed.notify_all()
+
+    @property
+    def crowded(self) -> bool:
+        """Say whether somebody waits for room."""
+        return self._waiting > 0
 
     def take(self, size: int, *, give_up: Callable[[], None] | None = None) -> None:
         """Wait until there is room; `give_up` is called now and then, and may raise."""
         with self._changed:
-            while self._taken and self._taken + size > self._size:
-                self._changed.wait(None if give_up is None else LOOK_ROUND)
-                if give_up is not None:
-                    give_up()
-            self._taken += size
+            self._waiting += 1
+            try:
+                while self._taken and self._taken + size > self._size:
+                    self._changed.wait(None if give_up is None else LOOK_ROUND)
+                    if give_up is not None:
+                        give_up()
+                self._taken += size
+            finally:
+                self._waiting -= 1
+                if not self._waiting:
+                    self._changed.notify_all()
+
+    def until_nobody_waits(self, *, give_up: Callable[[], None]) -> None:
+        """Wait until whoever waits for room has got it; `give_up` is as for `take`."""
+        with self._changed:
+            while self._waiting:
+                self._changed.wait(LOOK_ROUND)
+                give_up()
 
     def give(self, size: int) -> None:
         """Give room back."""
@@ -174,6 +205,7 @@ class RemoteModels:
     def settle(self, desks: Desks) -> None:
         """Say where the models are, before the stage is set up."""
         self._desks = desks
+        self._room.resize(GROUP if desks.together else IN_FLIGHT)
 
     def infer(self, operator_id: str) -> Callable[[pa.RecordBatch], tuple[pa.RecordBatch, float]] | None:
         """Return what asks an operator's model; None where the operator runs here."""
@@ -192,6 +224,8 @@ class RemoteModels:
 
     def ahead(self) -> Ahead:
         """Return how far to go ahead: a few batches, or as many as fit where a change of models is dear."""
+        if self._desks.together:
+            return Ahead(baton=self._baton, most=_most_together(), room=GROUP, crowded=lambda: self._room.crowded)
         if self._desks.in_turn:
             return Ahead(baton=self._baton, most=MOST_IN_GROUP, room=GROUP)
         # For each model one that is asked and one that waits there, and one in the making.
@@ -208,16 +242,24 @@ class RemoteModels:
                 desk = min(desks, key=lambda d: d.load)
                 with self._waiting():
                     desk.ask(pending)
-                    return self._answer(pending)
+                    return self._answer(pending, desk)
             finally:
                 desk.forget(pending)
         finally:
             self._room.give(size)
+            self._make_way()
 
-    def _answer(self, pending: Pending) -> tuple[pa.RecordBatch, float]:
+    def _make_way(self) -> None:
+        """Where one of many batches waits for room, let the others prepare nothing more that would wait for it too."""
+        while self._desks.together and self._has_baton() and self._room.crowded and not self._baton.given_up:
+            with self._baton.handed_on():
+                self._room.until_nobody_waits(give_up=self._look_round)
+
+    def _answer(self, pending: Pending, desk: Desk) -> tuple[pa.RecordBatch, float]:
         while True:
             try:
-                return pending.answer.result(LOOK_ROUND)
+                # Many that wait look round less often each.
+                return pending.answer.result(LOOK_ROUND * (1 + desk.load // MOST_IN_GROUP))
             except Timeout:
                 self._look_round()
             except Raised as error:
@@ -225,17 +267,28 @@ class RemoteModels:
 
     def _look_round(self) -> None:
         self._cancel.raise_if_cancelled()
-        if self._baton.given_up:
+        if self._has_baton() and self._baton.given_up:
             raise Cancelled("the split was given up")
+
+    @staticmethod
+    def _has_baton() -> bool:
+        """Say whether this thread has a baton to hand on: a careful attempt runs without."""
+        return threading.current_thread().name.startswith(THREADS)
 
     @contextmanager
     def _waiting(self) -> Iterator[None]:
-        """Hand the baton on, where this thread has one: a careful attempt runs without."""
-        if threading.current_thread().name.startswith(THREADS):
+        """Hand the baton on, where this thread has one."""
+        if self._has_baton():
             with self._baton.handed_on():
                 yield
         else:
             yield
+
+
+def _most_together() -> int:
+    """Return how many batches of several splits a worker may have under way, each with a descriptor."""
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST_TOGETHER if allowed == resource.RLIM_INFINITY else max(1, min(MOST_TOGETHER, allowed // 2))
 
 
 def _died_too_often(ask: Ask, deaths: int, detail: str) -> StageFailed:

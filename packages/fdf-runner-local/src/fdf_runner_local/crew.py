@@ -1,7 +1,8 @@
 """The driver's loop: hands tasks to workers, passes their events on, and replaces the ones that die.
 
-One thread, one task in flight per worker, the next one drawn only when a worker is free. Nothing here knows what a
-task does; what a death means is the ledger's to say (`fdf.stage.blame`).
+One thread, one task in flight per worker, the next one drawn only when a worker is free. Where models go in turn a
+worker may ask for several, so that models change once for all of them. Nothing here knows what a task does; what a
+death means is the ledger's to say (`fdf.stage.blame`).
 """
 
 from __future__ import annotations
@@ -11,16 +12,29 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 
 from fdf.errors import FdfError, Problem
 from fdf.plan.task import StageRef, Task
 from fdf.stage.blame import Ledger
 from fdf.stage.events import CancelToken, Emit, Event
 from fdf_runner_local.asking import Desks
-from fdf_runner_local.member import Member, Stall
+from fdf_runner_local.member import Death, Member, Stall
 from fdf_runner_local.model import ModelMember, Models, Post, Posts
 from fdf_runner_local.processes import End, Nursery
-from fdf_runner_local.wire import At, Crashed, DriverEnd, Failed, Finished, Happened, Infers, Report, Whereabouts
+from fdf_runner_local.wire import (
+    At,
+    Crashed,
+    DriverEnd,
+    Failed,
+    Finished,
+    Happened,
+    Infers,
+    Report,
+    Turns,
+    Wants,
+    Whereabouts,
+)
 
 TICK = 0.2
 SOON = 0.01
@@ -29,7 +43,7 @@ TEARDOWN_GRACE = 10.0
 
 
 class Crew:
-    """The workers of one run."""
+    """The workers of one run. `together`: one may have several tasks in hand where models go in turn."""
 
     def __init__(
         self,
@@ -41,6 +55,7 @@ class Crew:
         emit: Emit,
         ledger: Ledger | None = None,
         models: Models | None = None,
+        together: bool = False,
         desks: Desks | None = None,
     ) -> None:
         self._nursery = nursery
@@ -50,8 +65,12 @@ class Crew:
         self._emit = emit
         self._members: list[Member] = []
         self._models = models
-        self._posts: Posts | None = None
+        self._together = together and models is not None and models.in_turn
+        self._most_together: int | None = None
+        """How many tasks a worker may have in hand; None: as many as it asks for."""
         self._desks = desks
+        self._drawn_all = False
+        self._posts: Posts | None = None
         self._stage: StageRef | None = None
         self._selector = selectors.DefaultSelector()
         self._ledger = ledger or Ledger()
@@ -99,33 +118,42 @@ class Crew:
             self._posts.close()
 
     def _run(self, source: Iterator[Task], cancel: CancelToken) -> None:
-        drawn_all = False
         while True:
             cancel.raise_if_cancelled()
-            free = self._free()
-            if free and (task := self._draw(source, drawn_all=drawn_all)) is not None:
+            task = self._draw(source)
+            if task is not None:
                 self._give(task)
-            elif free:
-                drawn_all = True
-                if not self._busy():
-                    return
-            self._turn(at_once=free and not drawn_all)
+            elif self._drawn_all and not self._again and not self._busy():
+                return
+            self._turn(at_once=task is not None)
 
-    def _draw(self, source: Iterator[Task], *, drawn_all: bool) -> Task | None:
-        if self._again:
-            return self._again.popleft()
-        return None if drawn_all else next(source, None)
+    def _draw(self, source: Iterator[Task]) -> Task | None:
+        """Return the next task for which there is a worker: one to be tried again, else one from the source."""
+        free = self._free()
+        if not free and self._asking() is None:
+            return None
+        for again in self._again:
+            if free or not self._ledger.attempt(again.key.location).takes_no_company:
+                self._again.remove(again)
+                return again
+        task = None if self._drawn_all else next(source, None)
+        self._drawn_all = task is None
+        return task
 
     def _give(self, task: Task) -> None:
         if self._models is not None and self._posts is None:
             self._open(Posts(self._models), task.stage)
-        member = next((m for m in self._members if self._idle(m)), None) or self._recruit()
+        member = next((m for m in self._members if self._idle(m)), None)
+        if member is None:
+            member = self._recruit() if self._free() else self._asking()
+        assert member is not None
         member.run(task, self._ledger.attempt(task.key.location), self._desks)
         self._listen(member)
 
     def _open(self, posts: Posts, stage: StageRef) -> None:
         assert self._models is not None
-        self._posts, self._stage, self._desks = posts, stage, posts.desks
+        self._posts, self._stage = posts, stage
+        self._desks = replace(posts.desks, together=self._together)
         for post in posts.all:
             self._man(post, self._models, stage)
 
@@ -152,8 +180,15 @@ class Crew:
         workers = [m for m in self._members if not isinstance(m, ModelMember)]
         return len(workers) < self._size or any(self._idle(m) for m in workers)
 
+    def _asking(self) -> Member | None:
+        """Return the worker that has room for a task beside those in its hands; of several the one with the fewest."""
+        most = self._most_together
+        asking = [m for m in self._members if m.wants and m.tasks and not m.alone and m.line.open and not m.stopping]
+        asking = [m for m in asking if most is None or len(m.tasks) < most]
+        return min(asking, key=lambda m: len(m.tasks), default=None)
+
     def _busy(self) -> bool:
-        return any(m.task is not None for m in self._members)
+        return any(m.tasks for m in self._members)
 
     @staticmethod
     def _idle(member: Member) -> bool:
@@ -189,25 +224,41 @@ class Crew:
         self._listen(member)
 
     def _take(self, member: Member, report: Report) -> None:
-        task = member.task
         if isinstance(report, Whereabouts):
             self._report_stall(member, member.located(report.place))
             return
         member.progressed()
         if isinstance(report, Happened):
+            if report.event.kind == "split_started" and report.event.split is not None:
+                member.begun.add(report.event.split)
             self._emit(report.event)
         elif isinstance(report, At):
             member.crumb = report.crumb
         elif isinstance(member, ModelMember):
             self._take_of_model(member, report)
-        elif task is not None:
-            member.task = None
-            if isinstance(report, Finished):
-                self._ledger.done(task.key.location)
-            elif isinstance(report, Failed):
+        else:
+            self._take_of_worker(member, report)
+
+    def _take_of_worker(self, member: Member, report: Report) -> None:
+        if isinstance(report, Turns):
+            member.turn = report.split
+        elif isinstance(report, Wants):
+            # Where another task is on its way to it, it will ask again.
+            member.wants = report.beside == len(member.tasks)
+        elif isinstance(report, Finished):
+            self._finish(member, report)
+        elif member.task is not None:
+            if isinstance(report, Failed):
                 raise report.error
-            elif isinstance(report, Crashed):
-                raise _bug(f"split {task.name}", report)
+            if isinstance(report, Crashed):
+                raise _bug(f"split {member.task.name}", report)
+
+    def _finish(self, member: Member, report: Finished) -> None:
+        task = member.finished(report.split)
+        if task is not None:
+            self._ledger.done(task.key.location)
+            if self._most_together is not None:
+                self._most_together += 1
 
     @staticmethod
     def _take_of_model(member: ModelMember, report: Report) -> None:
@@ -231,10 +282,8 @@ class Crew:
             self._members.remove(member)
         if isinstance(member, ModelMember):
             self._replace(member, end.code)
-            return
-        if member.task is None or member.stopping:
-            return
-        self._retry(member.task, member, end.code)
+        elif member.tasks and not member.stopping:
+            self._retry(member, member.death(end.code))
 
     def _replace(self, member: ModelMember, code: int) -> None:
         """Start another process in the place of a model's that died; workers send it again what they wait for."""
@@ -248,11 +297,31 @@ class Crew:
     def _warn(self, stage: StageRef, message: str) -> None:
         self._emit(Event(kind="warning", stage=stage.name, data={"message": message}))
 
-    def _retry(self, task: Task, member: Member, code: int) -> None:
-        death = member.death(code)
+    def _retry(self, member: Member, death: Death) -> None:
+        """Have every task that a dead worker had in hand run again, and say which of them is to blame.
+
+        A worker has told which one it was at work on, and a fault is that one's. A kill or a lack of memory says
+        nothing of one among several: then half as many are given from now on, and one more for each that is committed.
+        """
+        first, *others = member.tasks.values()
+        begun = [first, *(t for t in others if t.key.location in member.begun)]
+        blamed = begun if len(begun) == 1 else []
+        if len(begun) > 1 and death.cause in ("killed", "memory"):
+            self._most_together = max(1, len(begun) // 2)
+        elif len(begun) > 1:
+            blamed = [t for t in begun if t.key.location == member.turn]
+        for task in member.tasks.values():
+            self._again.append(task)
+            if task in begun:
+                self._retried(task, member, death, blamed=task in blamed)
+
+    def _retried(self, task: Task, member: Member, death: Death, *, blamed: bool) -> None:
         location = task.key.location
-        attempt = self._ledger.died(location, name=task.name, cause=death.cause, detail=death.detail, at=member.crumb)
-        self._again.append(task)
+        if blamed:
+            cause, detail, at = death.cause, death.detail, member.crumb
+            attempt = self._ledger.died(location, name=task.name, cause=cause, detail=detail, at=at)
+        else:
+            attempt = self._ledger.stood_by(location)
         self._emit(
             Event(
                 kind="split_retried",
@@ -282,15 +351,16 @@ class Crew:
                 self._stage,
                 f"`{member.at.operator_id}` has been at {member.at.rows} rows for {stall.seconds:.0f} s: {stall.where}",
             )
-        if member.task is None:
+        task = member.task
+        if task is None:
             return
         self._emit(
             Event(
                 kind="split_stalled",
-                stage=member.task.stage.name,
-                split=member.task.key.location,
+                stage=task.stage.name,
+                split=task.key.location,
                 data={
-                    "name": member.task.name,
+                    "name": task.name,
                     "seconds": stall.seconds,
                     "worker": member.child.pid,
                     "where": stall.where,

@@ -36,12 +36,21 @@ class Stall:
 
 @dataclass(eq=False)
 class Member:
-    """A worker process, and the task that it has in hand."""
+    """A worker process, and the tasks that it has in hand: one, or several where models go in turn."""
 
     child: Child
     line: DriverEnd
     stall_after: float
-    task: Task | None = None
+    tasks: dict[str, Task] = field(default_factory=dict)
+    """By the location of their splits, in the order in which they were given."""
+    begun: set[str] = field(default_factory=set)
+    """Which of them the worker has said it began."""
+    alone: bool = False
+    """Whether the task in hand takes no company."""
+    wants: bool = False
+    """Whether it has said that there is room for another."""
+    turn: str = ""
+    """Which of several it last said it was at work on."""
     crumb: Crumb | None = None
     stopping: bool = False
     _stages: set[str] = field(default_factory=set)
@@ -51,19 +60,32 @@ class Member:
     _asked: float | None = None
 
     @property
+    def task(self) -> Task | None:
+        """Return the task that it is at work on, as far as is known; None: none."""
+        return self.tasks.get(self.turn) or next(iter(self.tasks.values()), None)
+
+    @property
     def busy(self) -> bool:
         """Say whether it has something to do."""
-        return self.task is not None
+        return bool(self.tasks)
 
     def run(self, task: Task, attempt: Attempt, desks: Desks | None = None) -> None:
-        """Hand a task to the worker; its stage goes along the first time."""
+        """Hand a task to the worker, beside those that it has; its stage goes along the first time."""
         stage = task.stage
         if stage.digest in self._stages:
             stage = replace(stage, payload=b"")
         self._stages.add(stage.digest)
-        self.task, self.crumb = task, None
+        self.tasks[task.key.location] = task
+        self.alone = attempt.takes_no_company
+        self.wants, self.crumb = False, None
         self.progressed()
         self.line.send(Run(replace(task, stage=stage), attempt, desks))
+
+    def finished(self, split: str) -> Task | None:
+        """Note that a task is committed: the only one in hand, where no split is named. Return it."""
+        location = split or next(iter(self.tasks), "")
+        self.begun.discard(location)
+        return self.tasks.pop(location, None)
 
     def progressed(self) -> None:
         """Note that the worker is getting on."""

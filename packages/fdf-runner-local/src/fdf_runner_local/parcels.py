@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self, TypeAlias
 
 import pyarrow as pa
@@ -189,7 +190,12 @@ def rows_in(memory: pa.Buffer) -> pa.RecordBatch:
 
 
 def _mapped(descriptor: int, size: int) -> pa.Buffer:
-    # The mapping lives as long as the last array that looks into it.
+    # The mapping lives as long as the last array that looks into it. Python's own keeps a descriptor as long, and of
+    # those a process has few where many requests wait.
+    path = Path(f"/proc/self/fd/{descriptor}")
+    if path.exists():
+        with pa.memory_map(str(path)) as file:
+            return file.read_buffer()
     return pa.py_buffer(mmap.mmap(descriptor, size, prot=mmap.PROT_READ))
 
 

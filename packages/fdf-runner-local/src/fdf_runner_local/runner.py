@@ -112,6 +112,7 @@ class LocalRunner:
             stall_after=self._stall_after,
             emit=emit,
             models=models,
+            together=True,
         )
         try:
             crew.run(tasks, cancel)

@@ -79,6 +79,20 @@ class At:
 
 
 @dataclass(frozen=True, slots=True)
+class Turns:
+    """From a worker with several splits in hand: it is about to work on this one."""
+
+    split: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wants:
+    """From a worker with so many splits in hand: there is room for another beside them."""
+
+    beside: int
+
+
+@dataclass(frozen=True, slots=True)
 class Infers:
     """From a model's process: it is about to run these rows. Without a number: it waits for more."""
 
@@ -96,7 +110,9 @@ class Whereabouts:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """From a worker: the task is committed."""
+    """From a worker: the task is committed. Without a `split`: the only one that it had in hand."""
+
+    split: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +131,7 @@ class Crashed:
 
 
 Order: TypeAlias = Run | Serve | Cancel | WhereAreYou | Stop
-Report: TypeAlias = Happened | At | Infers | Whereabouts | Finished | Failed | Crashed
+Report: TypeAlias = Happened | At | Turns | Wants | Infers | Whereabouts | Finished | Failed | Crashed
 
 
 def pack(message: Order | Report) -> bytes:

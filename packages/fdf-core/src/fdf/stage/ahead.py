@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -21,6 +21,20 @@ T = TypeVar("T")
 R = TypeVar("R")
 THREADS = "fdf-ahead"
 """What the names of threads begin with that have to hold a baton."""
+
+
+class Bearer(Protocol):
+    """Who wants to know when a thread hands the baton on and gets it back."""
+
+    def waits(self) -> None:
+        """Called by the thread that is about to hand the baton on."""
+
+    def goes_on(self) -> None:
+        """Called by the thread that has it again."""
+
+
+BEARER: ContextVar[Bearer | None] = ContextVar("bearer", default=None)
+"""Of the thread at hand."""
 
 
 class Baton:
@@ -39,15 +53,34 @@ class Baton:
     @contextmanager
     def handed_on(self) -> Iterator[None]:
         """Let others run during the block, in which the caller only waits."""
+        bearer = BEARER.get()
+        if bearer is not None:
+            bearer.waits()
         self._held.release()
         try:
             yield
         finally:
             self._held.acquire()
+            if bearer is not None:
+                bearer.goes_on()
+
+    @contextmanager
+    def carried(self) -> Iterator[None]:
+        """Hold the baton from the first batch to the last; at the end nobody waits for anything any more."""
+        self._given_up.clear()
+        with self.held():
+            try:
+                yield
+            finally:
+                self._given_up.set()
+
+    def give_up(self) -> None:
+        """Say that nobody needs any more what other threads wait for."""
+        self._given_up.set()
 
     @property
     def given_up(self) -> bool:
-        """Say whether the split failed, so that nobody needs what its other batches wait for."""
+        """Say whether nobody needs any more what other threads wait for: the split failed, or all is done."""
         return self._given_up.is_set()
 
     def in_order(
@@ -55,12 +88,8 @@ class Baton:
     ) -> Generator[R, None, None]:
         """Yield `work(item)` for every item, in their order, with at most `most` of them, of `room` bytes together,
         on their way; one at least. The caller holds the baton from the first item to the last."""
-        self._given_up.clear()
-        with self.held():
-            try:
-                yield from self.within(work, items, most=most, room=room, size=size)
-            finally:
-                self._given_up.set()
+        with self.carried():
+            yield from self.within(work, items, most=most, room=room, size=size)
 
     def within(
         self, work: Callable[[T], R], items: Iterable[T], *, most: int, room: int, size: Callable[[T], int]
@@ -106,6 +135,8 @@ class Ahead:
     room: int
     calls: int = 1
     """How many calls of one operator may be on their way within one batch of the reader."""
+    crowded: Callable[[], bool] = lambda: False
+    """Says whether a batch waits for room to ask a model at all, so that no other should be begun."""
 
 
 class Elsewhere(Protocol):

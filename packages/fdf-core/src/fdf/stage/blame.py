@@ -17,6 +17,8 @@ DeathCause = Literal["fault", "memory", "killed", "exit"]
 outside; exit: the process ended by itself."""
 
 MAX_PLAIN_DEATHS = 5
+MAX_IN_COMPANY = 2
+"""So often a split may have been under way beside others in workers that died; then it runs alone."""
 MAX_FAULT_DEATHS = 400
 
 
@@ -49,6 +51,12 @@ class Attempt:
     careful: bool = False
     suspects: tuple[Crumb, ...] = ()
     condemned: tuple[Condemned, ...] = ()
+    alone: bool = False
+
+    @property
+    def takes_no_company(self) -> bool:
+        """Say whether the worker may have no other split in hand meanwhile."""
+        return self.careful or self.alone
 
 
 @dataclass
@@ -56,6 +64,7 @@ class _Case:
     attempt: Attempt = Attempt()
     plain_deaths: int = 0
     fault_deaths: int = 0
+    in_company: int = 0
     alone: dict[Crumb, int] = field(default_factory=dict)
 
 
@@ -76,6 +85,15 @@ class Ledger:
     def done(self, split: str) -> None:
         """Forget a split that was committed."""
         self._cases.pop(split, None)
+
+    def stood_by(self, split: str) -> Attempt:
+        """Record the death of a worker that had this split in hand beside others, one of which is more likely to blame;
+        return the next attempt. After some of these it is made alone, so that every split has its say in the end."""
+        case = self._cases.setdefault(split, _Case())
+        case.in_company += 1
+        alone = case.attempt.alone or case.in_company >= MAX_IN_COMPANY
+        case.attempt = replace(case.attempt, number=case.attempt.number + 1, alone=alone)
+        return case.attempt
 
     def died(self, split: str, *, name: str, cause: DeathCause, detail: str, at: Crumb | None) -> Attempt:
         """Record a worker's death on this split and return the next attempt.
@@ -100,7 +118,7 @@ class Ledger:
                 )
             )
         if cause in ("killed", "exit"):
-            case.attempt = replace(case.attempt, number=number)
+            case.attempt = replace(case.attempt, number=number, alone=True)
         elif at is None:
             case.attempt = replace(case.attempt, number=number, careful=True)
         else:

@@ -82,16 +82,21 @@ def run_segment(
     """
 
     def run(parcel: Parcel) -> Parcel:
-        with sharing():
-            for step in steps:
-                _run_step(step, parcel, caller)
-        caller.leave()
-        return parcel
+        return run_parcel(steps, parcel, caller)
 
     if ahead is None:
         yield from map(run, parcels)
     else:
         yield from ahead.baton.in_order(run, parcels, most=ahead.most, room=ahead.room, size=lambda p: p.bytes_read)
+
+
+def run_parcel(steps: Sequence[Step], parcel: Parcel, caller: Caller) -> Parcel:
+    """Run operators, which are set up, over one parcel; return the same parcel, with what became of its rows."""
+    with sharing():
+        for step in steps:
+            _run_step(step, parcel, caller)
+    caller.leave()
+    return parcel
 
 
 def _run_step(step: Step, parcel: Parcel, caller: Caller) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -23,8 +23,9 @@ from fdf.stage.events import CancelToken, Emit, Event, EventKind
 from fdf.stage.readers import Readers
 from fdf.stage.reading import open_task
 from fdf.stage.receipt import Receipt
-from fdf.stage.segment import Parcel, run_segment
+from fdf.stage.segment import Parcel, run_parcel, run_segment
 from fdf.stage.setup import device_of, set_up, tear_down
+from fdf.stage.together import Coming, Together, UnderWay
 from fdf.storage import open_store
 from fdf.storage.base import Store
 from fdf.storage.failures import told_as_failure
@@ -75,15 +76,12 @@ class Worker:
     ) -> None:
         """Bring a task to its receipt. Raises an FdfError for what the run cannot survive, `Cancelled` when asked."""
         job, store = self._prepare(task.stage)
-
-        def say(kind: EventKind, **data: object) -> None:
-            emit(Event(kind=kind, stage=job.stage, split=task.key.location, data={"name": task.name, **data}))
-
+        say = _sayer(task, job, emit)
         say("split_started", attempt=attempt.number)
         pause = FIRST_PAUSE
         for remaining in reversed(range(TRANSIENT_TRIES)):
             try:
-                with told_as_failure(f"split {task.name} of stage `{job.stage}`", root=job.root):
+                with _told(task, job):
                     receipt = run_split(
                         task,
                         job,
@@ -98,15 +96,66 @@ class Worker:
                 break
             except TransientError as error:
                 if not remaining or gave_up(error):
-                    raise StageFailed(
-                        f"split {task.name} of stage `{job.stage}` met a fault that did not pass: {error}",
-                        help="run again when the cause is gone; what was committed is safe",
-                    ) from error
+                    raise _did_not_pass(task, job, error) from error
                 say("split_retried", cause=str(error))
                 if cancel.wait(pause):
                     cancel.raise_if_cancelled()
                 pause *= 2
         say("split_committed", **summary(receipt))
+
+    def run_together(
+        self,
+        task: Task,
+        attempt: Attempt,
+        coming: Coming,
+        *,
+        emit: Emit,
+        cancel: CancelToken,
+        at: Callable[[str], None],
+        done: Callable[[Task], None],
+    ) -> None:
+        """Bring a task to its receipt and, beside it, those that come meanwhile (`fdf.stage.together`).
+
+        `at` is told which split is worked on, by its location, and `done` each that is committed. None of them may be
+        careful: it has the worker to itself (`run`). Raises what `run` raises.
+        """
+        job, store = self._prepare(task.stage)
+        ahead = self._held.ahead
+        assert ahead is not None
+
+        def begin(task: Task, attempt: Attempt) -> UnderWay:
+            _sayer(task, job, emit)("split_started", attempt=attempt.number)
+            opened = open_task(task, job, readers=self._readers)
+            caller = _caller(attempt, None, self._held, ahead)
+            return UnderWay(
+                task=task,
+                attempt=attempt,
+                opened=opened,
+                parcels=_watched(opened.parcels, task, job, emit, cancel),
+                work=lambda parcel: run_parcel(job.steps, parcel, caller),
+            )
+
+        def commit(split: UnderWay, parcels: Iterator[Parcel]) -> None:
+            say = _sayer(split.task, job, emit)
+            try:
+                with _told(split.task, job):
+                    receipt = commit_task(
+                        split.task, job, parcels, store, opened=split.opened, attempts=split.attempt.number
+                    )
+            except TransientError as error:
+                if gave_up(error):
+                    raise _did_not_pass(split.task, job, error) from error
+                say("split_retried", cause=str(error))
+                raise
+            say("split_committed", **summary(receipt))
+            done(split.task)
+
+        first = _First(task, attempt, coming)
+        together = Together(first, ahead=ahead, cancel=cancel, begin=begin, commit=commit, at=at)
+        for left, its_attempt in together.run():
+            at(left.key.location)
+            self.run(left, emit=emit, cancel=cancel, attempt=its_attempt)
+            done(left)
 
     def close(self) -> None:
         """Tear the operators down."""
@@ -149,6 +198,19 @@ class Worker:
             runtime.batching = self._held.sizes[step.id] = BatchSize()
 
 
+class _First:
+    """What comes, begun with a split that is there already."""
+
+    def __init__(self, task: Task, attempt: Attempt, coming: Coming) -> None:
+        self._first: tuple[Task, Attempt] | None = (task, attempt)
+        self._coming = coming
+        self.ring = coming.ring
+
+    def draw(self, *, beside: int) -> tuple[Task, Attempt] | None:
+        first, self._first = self._first, None
+        return first or self._coming.draw(beside=beside)
+
+
 def _loaded(ref: StageRef) -> StageJob:
     try:
         return ref.load()
@@ -177,9 +239,31 @@ def run_split(
     watched = _watched(opened.parcels, task, job, emit, cancel)
     # A careful attempt tells where it is, and so is at one place only.
     ahead = None if attempt.careful else held.ahead
-    caller = Caller(attempt, at, sizes=held.sizes, fits=held.fits, ahead=ahead, elsewhere=held.elsewhere)
+    caller = _caller(attempt, at, held, ahead)
     with closing(run_segment(job.steps, watched, caller=caller, ahead=ahead)) as parcels:
         return commit_task(task, job, parcels, store, opened=opened, attempts=attempt.number)
+
+
+def _caller(attempt: Attempt, at: Callable[[Crumb], None] | None, held: Held, ahead: Ahead | None) -> Caller:
+    return Caller(attempt, at, sizes=held.sizes, fits=held.fits, ahead=ahead, elsewhere=held.elsewhere)
+
+
+def _sayer(task: Task, job: StageJob, emit: Emit) -> Callable[..., None]:
+    def say(kind: EventKind, **data: object) -> None:
+        emit(Event(kind=kind, stage=job.stage, split=task.key.location, data={"name": task.name, **data}))
+
+    return say
+
+
+def _told(task: Task, job: StageJob) -> AbstractContextManager[None]:
+    return told_as_failure(f"split {task.name} of stage `{job.stage}`", root=job.root)
+
+
+def _did_not_pass(task: Task, job: StageJob, error: TransientError) -> StageFailed:
+    return StageFailed(
+        f"split {task.name} of stage `{job.stage}` met a fault that did not pass: {error}",
+        help="run again when the cause is gone; what was committed is safe",
+    )
 
 
 def summary(receipt: Receipt) -> dict[str, object]:
