@@ -17,12 +17,13 @@ import pytest
 import fdf
 from fdf.errors import Cancelled, StageFailed
 from fdf.stage.events import CancelToken
+from fdf.testing import small_models
 from fdf_runner_local import LocalRunner
 
 FILES, ROWS = 24, 12
 LOADING = 1.0
 """Seconds that a model takes to load. As long a model is waited for, so that a slow machine makes no other changes."""
-OPERATORS = Path(__file__).with_name("model_operators.py")
+OPERATORS = small_models.__file__
 
 
 @pytest.fixture

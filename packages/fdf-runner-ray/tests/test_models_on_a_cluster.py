@@ -6,10 +6,7 @@ import json
 import subprocess
 import sys
 import threading
-import time
-from collections import Counter
 from contextlib import suppress
-from pathlib import Path
 
 import psutil
 import pyarrow as pa
@@ -18,72 +15,50 @@ import pytest
 import ray
 
 import fdf
-from fdf.errors import Cancelled, MissingDependency, OperatorMisbehaved, StageFailed
-from fdf.runner.serial import SerialRunner
+from fdf.errors import Cancelled, MissingDependency
 from fdf.stage.events import CancelToken
+from fdf.testing.models import (
+    ModelConformance,
+    noted,
+    outcome,
+    processes,
+    recipe,
+    reference,
+    step,
+    strike_when_asked,
+    write_input,
+)
 
-FILES, ROWS = 4, 12
-FILE = Path(__file__).parents[2] / "fdf-runner-local" / "tests" / "model_operators.py"
+
+@pytest.mark.timeout(300)
+class TestRay(ModelConformance):
+    runner = "fdf_runner_ray.runner:RayRunner"
+
+    @pytest.fixture(autouse=True)
+    def _on_the_cluster(self, cluster):
+        self.options = {"address": cluster.address}
+        self.made = []
+        yield
+        for runner in self.made:
+            runner.close()
+
+    def make_runner(self, *, workers):
+        self.made.append(super().make_runner(workers=workers))
+        return self.made[-1]
 
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     monkeypatch.setenv("FDF_HOME", str(tmp_path / "home"))
-    (tmp_path / "in").mkdir()
-    for number in range(FILES):
-        n = pa.array(range(100 + number * ROWS, 100 + (number + 1) * ROWS), pa.int64())
-        pq.write_table(pa.table({"n": n}), tmp_path / "in" / f"{number}.parquet")
+    write_input(tmp_path)
     return tmp_path
 
 
-def step(place, op="Tiny", *, column="said", gpus=1, rows=None, **params):
-    made = {
-        "id": f"score.{column}",
-        "kind": "score",
-        "op": f"{FILE}:{op}",
-        "params": {"column": column, "folder": str(place), **params},
-        "resources": {"gpus": gpus},
-    }
-    return made if rows is None else {**made, "batch_size": rows}
-
-
-def recipe(place, *steps, name="out"):
-    return {
-        "name": "models",
-        "input": {"type": "parquet", "path": str(place / "in" / "*.parquet")},
-        "stages": [{"name": "only", "materialize": {"path": str(place / name)}, "operators": list(steps)}],
-    }
-
-
-def outcome(result):
-    files = [f["path"] for kind in ("outputs", "dropped", "quarantine") for f in result.manifest[kind]]
-    return result.manifest["id"], {f: Path(result.path, f).read_bytes() for f in files}
-
-
-def reference(place, *steps):
-    return outcome(fdf.run(recipe(place, *steps, name="reference"), runner=SerialRunner()))
-
-
-def noted(place):
-    path = place / "noted"
-    lines = [line.split() for line in path.read_text().splitlines()] if path.exists() else []
-    return [(column, what, int(pid), int(rows)) for column, what, pid, rows, _ in lines]
-
-
-def processes(place, what):
-    return Counter(pid for _, done, pid, _ in noted(place) if done == what)
-
-
-def test_result_is_the_serial_runners_byte_for_byte(runner, place):
-    n = pa.array([1, None, 13, 2, 13, 3], pa.int64())
-    pq.write_table(pa.table({"n": n}), place / "in" / "9.parquet")
-    steps = step(place), step(place, column="also", rows=3)
-    result = fdf.run(recipe(place, *steps), runner=runner(workers=2))
+def test_without_a_gpu_one_process_of_a_node_holds_all_models(runner, place):
+    fdf.run(recipe(place, step(place), step(place, column="also")), runner=runner(workers=2))
     loaded, prepared = processes(place, "device"), processes(place, "cpu")
-    assert list(loaded.values()) == [2]  # Without a GPU one process of the node holds both.
+    assert list(loaded.values()) == [2]
     assert not loaded.keys() & prepared.keys()
-    assert processes(place, "unload") == loaded
-    assert outcome(result) == reference(place, *steps)
 
 
 @pytest.fixture
@@ -136,19 +111,6 @@ def holders(name="ray::ModelHost"):
     return found
 
 
-def struck(place, strike):
-    """Call `strike` once the model has begun to infer; return the thread."""
-
-    def wait():
-        while not processes(place, "infer"):
-            time.sleep(0.01)
-        strike()
-
-    thread = threading.Thread(target=wait, daemon=True)
-    thread.start()
-    return thread
-
-
 @pytest.mark.parametrize("victim", ["actor", "process"])
 def test_killed_actor_or_process_of_a_model_costs_nothing_but_time(runner, place, victim):
     slow = step(place, latency=0.1)
@@ -161,7 +123,7 @@ def test_killed_actor_or_process_of_a_model_costs_nothing_but_time(runner, place
         else:
             psutil.Process(next(iter(processes(place, "infer")))).kill()
 
-    struck(place, strike)
+    strike_when_asked(place, strike)
     result = fdf.run(recipe(place, slow), runner=runner(workers=2), on_event=events.append)
     assert len(processes(place, "device")) == 2
     assert [e for e in events if e.kind == "split_retried"] == []
@@ -180,7 +142,7 @@ def test_lost_node_of_a_model_is_replaced_by_the_next_that_comes(nodes, lose, ru
         lose(lost)
         nodes.add_node(num_cpus=1, num_gpus=1)
 
-    thread = struck(place, strike)
+    thread = strike_when_asked(place, strike)
     result = fdf.run(recipe(place, slow), runner=runner(address=nodes.address, workers=1))
     thread.join()
     assert len(processes(place, "device")) == 2
@@ -205,47 +167,6 @@ def test_killed_driver_takes_the_actors_of_its_models_along_and_the_run_resumes(
     result = fdf.run(recipe(place, slow), runner=runner(workers=2))
     assert result.manifest["resumed_splits"] >= 1
     assert outcome(result) == reference(place, slow)
-
-
-@pytest.mark.parametrize(("trouble", "name"), [("segfaults", "SIGSEGV"), ("raises", "KeyError: 'this row'")])
-def test_only_the_row_that_is_to_blame_is_quarantined(runner, place, trouble, name):
-    wrong = step(place, trouble=trouble, row=117)
-    result = fdf.run(recipe(place, wrong), runner=runner(workers=2))
-    assert result.manifest["counts"]["rows_out"] == FILES * ROWS - 1
-    (file,) = result.manifest["quarantine"]
-    (row,) = pq.read_table(Path(result.path, file["path"])).to_pylist()
-    assert row["n"] == 117
-    assert name in row["__fdf__/error"]
-
-
-@pytest.mark.parametrize(
-    ("trouble", "error", "says"),
-    [
-        ("shape", OperatorMisbehaved, r"infer\(\) of Tiny returned 3 rows for 4"),
-        ("exits", StageFailed, r"`score.said`'s model died 6 times on the same 4 rows \(last: exit code 3\)"),
-        ("setup", StageFailed, r"`score.said` on cpu died 6 times before it did anything"),
-    ],
-)
-def test_model_that_cannot_work_fails_the_stage(runner, place, trouble, error, says):
-    with pytest.raises(error, match=says):
-        fdf.run(recipe(place, step(place, trouble=trouble, row=117)), runner=runner(workers=2))
-
-
-def test_lack_of_memory_halves_and_is_remembered_over_splits(runner, place):
-    result = fdf.run(recipe(place, step(place, rows=12, fits=4)), runner=runner(workers=1))
-    assert result.manifest["counts"]["rows_out"] == FILES * ROWS
-    assert Counter(what for _, what, _, _ in noted(place))["memory"] == 2
-    assert {rows for _, what, _, rows in noted(place) if what == "infer"} == {3}
-
-
-def test_cancel_reaches_a_run_whose_model_hangs(runner, place, eventually):
-    cancel = CancelToken()
-    struck(place, cancel.cancel)
-    began = time.monotonic()
-    with pytest.raises(Cancelled):
-        fdf.run(recipe(place, step(place, trouble="hangs", row=100)), runner=runner(workers=2), cancel=cancel)
-    assert time.monotonic() - began < 60
-    eventually(lambda: not holders())
 
 
 def test_model_that_hangs_is_reported_with_its_place_and_node(runner, place):

@@ -1,4 +1,4 @@
-"""Small models in numpy for the tests beside this file; several go wrong on purpose."""
+"""Small models in numpy for `fdf.testing.models` and runners' own tests; several go wrong on purpose."""
 
 from __future__ import annotations
 
