@@ -125,8 +125,9 @@ def test_killed_worker_costs_each_split_that_it_had_an_attempt(place, start):
     result = run(place, operators, runner=LocalRunner(workers=2, start=start), on_event=events.append)
     retried = names(events, "split_retried")
     assert {e.data["cause"] for e in events if e.kind == "split_retried"} == {"killed"}
+    # How many others it had in hand depends on which of the processes was there first.
     assert "00.parquet" in retried
-    assert len(retried) == len(set(retried)) > 1
+    assert len(retried) == len(set(retried))
     assert rows_of(result).equals(rows_of(reference(place, operators)))
 
 
