@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 import subprocess
 import sys
 import threading
+from collections import Counter
 from contextlib import suppress
 
 import psutil
@@ -18,6 +21,7 @@ import fdf
 from fdf.errors import Cancelled, MissingDependency
 from fdf.stage.events import CancelToken
 from fdf.testing.models import (
+    FILES,
     ModelConformance,
     noted,
     outcome,
@@ -101,12 +105,21 @@ def test_pool_grows_while_requests_wait_at_all_of_its_actors(gpus, place):
     assert outcome(result) == reference(place, *steps)
 
 
-def holders(name="ray::ModelHost"):
-    """Return the actors that hold models on this machine's clusters which this test's driver may see."""
+VICTIMS = {"host": "ray::Host", "model host": "ray::ModelHost", "process beside one": "fdf_runner_local.worker"}
+KILLS = max(8, int(os.environ.get("FDF_SOAK", "0")))
+SEED = int(os.environ.get("FDF_SOAK_SEED", "0"))
+
+
+def running(place, words="ray::ModelHost"):
+    """Return the actors of this name, or the processes beside them, that work for this test."""
     found = []
     for process in psutil.process_iter():
-        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            if (process.cmdline() or [""])[0].startswith(name):
+        with suppress(psutil.Error):
+            line = process.cmdline() or [""]
+            # What an actor has started shows the environment that the driver gave it.
+            if (line[0].startswith(words) or words in " ".join(line[1:3])) and any(
+                p.environ().get("FDF_HOME") == str(place / "home") for p in (process, *process.children())
+            ):
                 found.append(process)
     return found
 
@@ -118,7 +131,7 @@ def test_killed_actor_or_process_of_a_model_costs_nothing_but_time(runner, place
 
     def strike():
         if victim == "actor":
-            for actor in holders():
+            for actor in running(place):
                 actor.kill()
         else:
             psutil.Process(next(iter(processes(place, "infer")))).kill()
@@ -161,9 +174,9 @@ def test_killed_driver_takes_the_actors_of_its_models_along_and_the_run_resumes(
     command = [sys.executable, "-c", _DRIVER, json.dumps(recipe(place, slow)), cluster.address]
     with subprocess.Popen(command, cwd=place) as driver:
         eventually(lambda: list((place / "out").rglob("_receipts/**/*.json")), within=60)
-        assert holders()
+        assert running(place)
         driver.kill()
-    eventually(lambda: not holders())
+    eventually(lambda: not running(place))
     result = fdf.run(recipe(place, slow), runner=runner(workers=2))
     assert result.manifest["resumed_splits"] >= 1
     assert outcome(result) == reference(place, slow)
@@ -223,3 +236,36 @@ def test_bytes_on_their_way_are_bounded_behind_a_slow_model(runner, place):
     watcher.join()
     # 400 rows of a megabyte, in two workers that may each have 128 MiB on their way.
     assert 8 << 20 <= max(peak) <= 2 * (128 << 20)
+
+
+@pytest.mark.soak
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_actors_and_processes_killed_at_any_moment_change_nothing(nodes, runner, place):
+    splits = 60
+    for number in range(splits):
+        n = pa.array(range(1000 + number * 6, 1006 + number * 6), pa.int64())
+        pq.write_table(pa.table({"n": n}), place / "in" / f"x{number:02}.parquet")
+    nodes.add_node(num_cpus=3, num_gpus=2)
+    steps = step(place, gpus=0.5, latency=0.02), step(place, column="also", gpus=1, latency=0.02)
+    dice = random.Random(SEED)
+    moments = sorted(dice.choices(range(1, splits), k=KILLS))
+    committed, struck = 0, Counter()
+
+    def on_event(event):
+        nonlocal committed
+        committed += event.kind == "split_committed"
+        while moments and committed >= moments[0]:
+            victims = [(kind, p) for kind, words in VICTIMS.items() for p in running(place, words)]
+            if not victims:  # The last one is being replaced.
+                return
+            moments.pop(0)
+            kind, victim = dice.choice(victims)
+            with suppress(psutil.NoSuchProcess):
+                victim.kill()
+                struck[kind] += 1
+
+    result = fdf.run(recipe(place, *steps), runner=runner(address=nodes.address, workers=2), on_event=on_event)
+    assert sum(struck.values()) >= KILLS - len(moments) > KILLS // 2
+    assert len(result.manifest["outputs"]) == splits + FILES
+    assert outcome(result) == reference(place, *steps)
