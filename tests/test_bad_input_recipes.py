@@ -163,6 +163,7 @@ def test_nothing_that_was_committed_suffers_from_a_mistake_made_later(fdf, tmp_p
     [
         ('  path: "nowhere/*.parquet"', 4, ["no file matches nowhere/*.parquet"]),
         ("  path: kept.parquet\n  columns:\n    body: txt\n    url: link", 5, ["asks for `txt`", "asks for `link`"]),
+        ("  path: kept.parquet\n  columns: { a: text, b: text }", 5, ["reads `text` as `a` and as `b`", "one name"]),
         ("  path: kept.parquet\n  schema: { text: strin }", 5, ["`strin` is not the name of a type"]),
         ("  path: [kept.parquet, other.parquet]", 4, ["column `text` is string in ", "other.parquet"]),
     ],

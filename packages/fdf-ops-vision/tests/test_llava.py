@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pyarrow as pa
 import pytest
 from PIL import Image
+from tiny_models import write_llava
 
+from fdf.errors import PlanError
 from fdf.operator import Context, Partial
 from fdf.testing.operators import OperatorConformance
 from fdf_ops_vision.images import decode
@@ -99,3 +104,28 @@ class TestLLaVA(OperatorConformance):
     def _model(cls, llava, photos):
         cls.operator = LLaVACaptioner(model=str(llava), max_new_tokens=3)
         cls.batch = pa.record_batch({"image": [*photos[:3], None, photos[3]], "other": range(5)})
+
+
+def test_model_without_some_of_its_weights_is_refused_and_never_given_random_ones(tmp_path, transformers, llava):
+    from safetensors.numpy import load_file, save_file
+
+    folder = Path(shutil.copytree(llava, tmp_path / "lacks"))
+    held = load_file(folder / "model.safetensors")
+    gone = next(name for name in held if name.endswith("q_proj.weight") and "language_model" in name)
+    save_file({name: values for name, values in held.items() if name != gone}, folder / "model.safetensors")
+    operator = LLaVACaptioner(model=str(folder))
+    with pytest.raises(PlanError, match=r"lacks 1 weights of a AutoModelForImageTextToText, such as .*q_proj"):
+        operator.setup(Context(operator_id="test", seed=0, cache_dir=tmp_path))
+
+
+def test_weights_that_a_model_uses_twice_are_not_lacking(tmp_path, transformers, photos):
+    folder = write_llava(transformers, tmp_path / "tied", tied=True)
+    from safetensors.numpy import load_file
+
+    assert not [name for name in load_file(folder / "model.safetensors") if "lm_head" in name]
+    wanted = generated(
+        transformers, folder, "LlavaForConditionalGeneration", photos[:3], f"ASKED: <image> {PROMPT} SAID:",
+        max_new_tokens=4,
+    )  # fmt: skip
+    operator = LLaVACaptioner(model=str(folder), prompt=PROMPT, max_new_tokens=4)
+    assert captioned(operator, photos[:3], tmp_path, at_once=3) == wanted

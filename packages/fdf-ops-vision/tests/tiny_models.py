@@ -69,8 +69,10 @@ def clip_images(transformers: Any, **options: Any) -> Any:
     return transformers.CLIPImageProcessor(**{**sizes, **options})
 
 
-def write_llava(transformers: Any, folder: Path, *, kind: str = "Llava", template: str | None = TEMPLATE) -> Path:
-    """Write a LLaVA whose words are few and depend on the image."""
+def write_llava(
+    transformers: Any, folder: Path, *, kind: str = "Llava", template: str | None = TEMPLATE, tied: bool = False
+) -> Path:
+    """Write a LLaVA whose words are few and depend on the image; `tied`: the same weights for words in and out."""
     import torch
 
     torch.manual_seed(3)
@@ -80,7 +82,12 @@ def write_llava(transformers: Any, folder: Path, *, kind: str = "Llava", templat
     )
     more = {"image_grid_pinpoints": [[32, 64], [64, 32]]} if kind == "LlavaNext" else {}
     config = getattr(transformers, f"{kind}Config")(
-        vision_config=vision, text_config=text, image_token_index=4, vision_feature_layer=-1, **more
+        vision_config=vision,
+        text_config=text,
+        image_token_index=4,
+        vision_feature_layer=-1,
+        tie_word_embeddings=tied,
+        **more,
     )
     model = getattr(transformers, f"{kind}ForConditionalGeneration")(config)
     with torch.no_grad():

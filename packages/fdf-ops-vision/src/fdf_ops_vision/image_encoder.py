@@ -86,7 +86,7 @@ class ImageEncoder(PinnedWeights, ModelScore):
         if not hasattr(self.runtime, "processor"):
             self.setup_cpu(context)
         factory, dtype = self.towers[self.model_type()], self.dtype or context.dtype
-        self.runtime.model = self.loaded_part(factory, context, dtype, **self.tower_options())
+        self.runtime.model = self.loaded_model(factory, context, dtype, **self.tower_options())
 
     def prepare(self, batch: pa.RecordBatch) -> Prepared:
         """Decode images, and resize and cut them as the model's own processor does."""

@@ -62,13 +62,11 @@ class PinnedWeights:
                 **options,
             )
 
-    def loaded_model(self, factory: str, context: Context, dtype: str) -> Any:
-        """Load the model onto the context's device, to be asked and not trained."""
-        model = self.loaded(factory, dtype=dtype)
-        return model.to(context.device).eval()
+    def loaded_model(self, factory: str, context: Context, dtype: str, **options: Any) -> Any:
+        """Load the model, or a part of it, onto the context's device, to be asked and not trained.
 
-    def loaded_part(self, factory: str, context: Context, dtype: str, **options: Any) -> Any:
-        """Load a part of the model onto the context's device. Raises PlanError where its weights are not all there."""
+        Raises PlanError where its weights are not all there.
+        """
         model, told = self.loaded(factory, dtype=dtype, output_loading_info=True, **options)
         missing = sorted(told["missing_keys"])
         if missing:

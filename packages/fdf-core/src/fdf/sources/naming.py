@@ -41,8 +41,8 @@ def resolve_columns(
     With `columns` (new: old) only these are read. Without it all are, and an alias takes a well-known name where
     that is absent (`image` only of bytes, and only where one column is named after a format of images); what FDF itself
     wrote of an earlier run's rows is left out, as rows get it anew. Files as `datasets` stores them are read as their
-    bytes unless `schema` declares their column. Raises PlanError for an old name that is not there, or a new one that
-    is FDF's own.
+    bytes unless `schema` declares their column. Raises PlanError for an old name that is not there or is asked for
+    twice, or a new one that is FDF's own.
     """
     read = as_read(physical, declared_schema(schema, columns))
     pairs, notes = _named(read, columns)
@@ -95,6 +95,11 @@ def _check_asked(columns: dict[str, str], names: list[str]) -> None:
             message = f"`columns` asks for `{old}` (as `{new}`), which the input does not have"
             have = f"it has: {', '.join(names)}"
             problems.append(_wrong("columns", message, hint=did_you_mean(old, names), help=have))
+    asked = list(columns.values())
+    for old in sorted({name for name in asked if asked.count(name) > 1}):
+        twice = "` and as `".join(new for new, name in columns.items() if name == old)
+        message = f"`columns` reads `{old}` as `{twice}`"
+        problems.append(_wrong("columns", message, help="give a column one name, and let an operator copy it"))
     if problems:
         raise PlanError(*problems)
 
