@@ -96,6 +96,17 @@ def test_models_that_do_not_fit_together_run_in_turn(gpus, place):
     assert outcome(result) == reference(place, *steps)
 
 
+def test_models_in_turn_change_once_for_many_small_splits(gpus, place):
+    for number in range(20):
+        pq.write_table(pa.table({"n": pa.array([900 + number], pa.int64())}), place / "in" / f"y{number:02}.parquet")
+    # As long as a model takes to load it is waited for, so that a slow machine makes few other changes.
+    steps = step(place, gpus=0.5, loading=1.0), step(place, column="also", gpus=1, loading=1.0)
+    result = gpus(place, *steps)
+    assert Counter(what for _, what, _, _ in noted(place))["device"] <= 4
+    assert len(result.manifest["outputs"]) == 20 + FILES
+    assert outcome(result) == reference(place, *steps)
+
+
 def test_pool_grows_while_requests_wait_at_all_of_its_actors(gpus, place):
     # Nothing is answered before a second process has loaded the model.
     steps = (step(place, gpus=0.5, rows=1, trouble="wants company"),)
@@ -106,7 +117,7 @@ def test_pool_grows_while_requests_wait_at_all_of_its_actors(gpus, place):
 
 
 VICTIMS = {"host": "ray::Host", "model host": "ray::ModelHost", "process beside one": "fdf_runner_local.worker"}
-KILLS = max(8, int(os.environ.get("FDF_SOAK", "0")))
+KILLS = max(4, int(os.environ.get("FDF_SOAK", "0")))
 SEED = int(os.environ.get("FDF_SOAK_SEED", "0"))
 
 
@@ -241,12 +252,13 @@ def test_bytes_on_their_way_are_bounded_behind_a_slow_model(runner, place):
 @pytest.mark.soak
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_actors_and_processes_killed_at_any_moment_change_nothing(nodes, runner, place):
+@pytest.mark.parametrize("count", [2, 1], ids=["together", "in turn"])
+def test_actors_and_processes_killed_at_any_moment_change_nothing(nodes, runner, place, count):
     splits = 60
     for number in range(splits):
         n = pa.array(range(1000 + number * 6, 1006 + number * 6), pa.int64())
         pq.write_table(pa.table({"n": n}), place / "in" / f"x{number:02}.parquet")
-    nodes.add_node(num_cpus=3, num_gpus=2)
+    nodes.add_node(num_cpus=3, num_gpus=count)
     steps = step(place, gpus=0.5, latency=0.02), step(place, column="also", gpus=1, latency=0.02)
     dice = random.Random(SEED)
     moments = sorted(dice.choices(range(1, splits), k=KILLS))

@@ -8,6 +8,7 @@ death means is the ledger's to say (`fdf.stage.blame`).
 from __future__ import annotations
 
 import selectors
+import socket
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -37,6 +38,7 @@ from fdf_runner_local.wire import (
 )
 
 TICK = 0.2
+RINGS = 4096
 SOON = 0.01
 CANCEL_GRACE = 3.0
 TEARDOWN_GRACE = 10.0
@@ -73,12 +75,17 @@ class Crew:
         self._posts: Posts | None = None
         self._stage: StageRef | None = None
         self._selector = selectors.DefaultSelector()
+        self._bell, self._ring = socket.socketpair()
+        self._selector.register(self._bell, selectors.EVENT_READ)
         self._ledger = ledger or Ledger()
         self._again: deque[Task] = deque()
         self._next_round = 0.0
 
-    def run(self, tasks: Iterable[Task], cancel: CancelToken) -> None:
-        """Run every task. Raises what a task raised, StageFailed for one that keeps killing workers, `Cancelled`."""
+    def run(self, tasks: Iterable[Task | None], cancel: CancelToken) -> None:
+        """Run every task; None among them: there is none at the moment, and will be.
+
+        Raises what a task raised, StageFailed for one that keeps killing workers, `Cancelled`.
+        """
         source = iter(tasks)
         try:
             self._run(source, cancel)
@@ -101,9 +108,16 @@ class Crew:
             raise
         self._wind_down(TEARDOWN_GRACE, cancel=False)
 
+    def wake(self) -> None:
+        """Have it ask for a task at once, where there was none at the moment. Called from any thread."""
+        with suppress(OSError):  # It has ended, or been rung for often enough.
+            self._ring.send(b".", socket.MSG_DONTWAIT)
+
     def close(self) -> None:
         """Kill every worker that is left; return when none lives."""
         self._selector.close()
+        self._bell.close()
+        self._ring.close()
         for member in self._members:
             member.line.close()
             self._nursery.kill(member.child)
@@ -117,7 +131,7 @@ class Crew:
         if self._posts is not None:
             self._posts.close()
 
-    def _run(self, source: Iterator[Task], cancel: CancelToken) -> None:
+    def _run(self, source: Iterator[Task | None], cancel: CancelToken) -> None:
         while True:
             cancel.raise_if_cancelled()
             task = self._draw(source)
@@ -127,7 +141,7 @@ class Crew:
                 return
             self._turn(at_once=task is not None)
 
-    def _draw(self, source: Iterator[Task]) -> Task | None:
+    def _draw(self, source: Iterator[Task | None]) -> Task | None:
         """Return the next task for which there is a worker: one to be tried again, else one from the source."""
         free = self._free()
         if not free and self._asking() is None:
@@ -136,8 +150,16 @@ class Crew:
             if free or not self._ledger.attempt(again.key.location).takes_no_company:
                 self._again.remove(again)
                 return again
-        task = None if self._drawn_all else next(source, None)
-        self._drawn_all = task is None
+        if self._drawn_all:
+            return None
+        try:
+            task = next(source)
+        except StopIteration:
+            self._drawn_all = True
+            return None
+        if task is not None and not free and self._ledger.attempt(task.key.location).takes_no_company:
+            self._again.append(task)
+            return None
         return task
 
     def _give(self, task: Task) -> None:
@@ -199,6 +221,9 @@ class Crew:
         dying = any(not m.line.open for m in self._members)
         wait = 0.0 if at_once else SOON if dying else TICK
         for key, _ in self._selector.select(wait):
+            if key.fileobj is self._bell:
+                self._bell.recv(RINGS)
+                continue
             member: Member = key.data
             member.line.flush()
             self._hear(member)

@@ -42,31 +42,41 @@ class Contact:
 
 @dataclass(eq=False)
 class HostContact(Contact):
-    """A host, which works on one split at a time."""
+    """A host, which works on one split at a time, or on several where models go in turn."""
 
-    given: Any = None
-    """Whether the host could take the task: it may not know what the task is made of."""
-    task: Task | None = None
-    began: bool = False
+    given: list[Any] = field(default_factory=list)
+    """Whether the host could take its tasks: it may not know what one is made of."""
+    tasks: dict[str, Task] = field(default_factory=dict)
+    """By the location of their splits, in the order in which they were given."""
+    begun: set[str] = field(default_factory=set)
+    """Which of them it has said it began."""
+    wants: bool = False
+    """Whether it has said that there is room for another."""
     stages: set[str] = field(default_factory=set)
 
     @property
     def refs(self) -> list[Any]:
         """Return what is awaited."""
-        return [ref for ref in (self.awaited, self.given) if ref is not None]
+        return [self.awaited, *self.given]
 
     @property
-    def idle(self) -> bool:
+    def open(self) -> bool:
         """Say whether it can take a task."""
-        return self.introduction is not None and self.task is None and not self.stopping
+        return self.wants and not self.stopping
 
     def give(self, task: Task, attempt: Attempt, payload: Any) -> None:
         """Hand a task over; the bytes of its stage, which lie in the object store, go along the first time."""
         digest = task.stage.digest
         bare = replace(task, stage=replace(task.stage, payload=b""))
-        self.given = self.actor.give.remote(bare, attempt, None if digest in self.stages else payload)
+        self.given.append(self.actor.give.remote(bare, attempt, None if digest in self.stages else payload))
         self.stages.add(digest)
-        self.task, self.began = task, False
+        self.tasks[task.key.location] = task
+        self.wants = False
+
+    def finished(self, split: str) -> None:
+        """Note that a task is committed."""
+        self.tasks.pop(split, None)
+        self.begun.discard(split)
 
     def know(self, table: Table) -> None:
         """Tell it where models are."""

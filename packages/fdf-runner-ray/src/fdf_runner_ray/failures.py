@@ -44,11 +44,12 @@ def cannot_start(error: RayError) -> MissingDependency:
 
 def bug(contact: Contact, trace: str) -> FdfError:
     """Return what is told of an error that nobody expected, with its trace."""
-    task = contact.task if isinstance(contact, HostContact) else None
+    names = [task.name for task in contact.tasks.values()] if isinstance(contact, HostContact) else []
+    at = f" on split {', '.join(names)}" if names else ""
     return FdfError(
         Problem(
             code="FDF901",
-            message=f"an actor on the cluster failed{f' on split {task.name}' if task else ''}: {trace.rstrip()}",
+            message=f"an actor on the cluster failed{at}: {trace.rstrip()}",
             help="this is a bug in FDF or in a plugin's source or sink; what was committed is safe",
         )
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from fdf.errors import FdfError
@@ -22,22 +22,34 @@ from fdf_runner_local.machine import usable_cpus, usable_memory
 from fdf_runner_local.processes import SpawnNursery
 from fdf_runner_local.runner import MEMORY_SHARE
 from fdf_runner_ray.relay import Relay, Table
-from fdf_runner_ray.station import Done, Ended, Failed, Settings, Station, this_node
+from fdf_runner_ray.station import Done, Ended, Failed, Settings, Station, Wants, this_node
 
 STORE_SHARE = 0.5
 
 
 class Host(Station):
-    """The actor."""
+    """The actor. Where models go in turn its worker may have several splits in hand, else one."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self._cancel = CancelToken()
-        self._ledger = Ledger()
+        self._ledger = _TellingLedger(self._finished)
+        self._in_hand: set[str] = set()
+        self._asked = False
         self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self._stages: dict[str, StageRef] = {}
         self._beside = _hosts_on_this_node(settings)
         self._relay = self._opened_relay() if settings.elsewhere else None
+        self._nursery = SpawnNursery(device=settings.device)
+        self._crew = Crew(
+            self._nursery,
+            size=1,
+            memory_per_worker=settings.memory_per_worker or int(usable_memory() * MEMORY_SHARE / self._beside),
+            stall_after=settings.stall_after,
+            emit=self._news.put,
+            ledger=self._ledger,
+            desks=self._relay.desks if self._relay is not None else None,
+        )
         threading.Thread(target=self._serve, name="fdf-crew", daemon=True).start()
 
     def know(self, table: Table) -> None:
@@ -52,10 +64,12 @@ class Host(Station):
         if attempt.number > 1:
             self._ledger.begin_at(task.key.location, attempt)
         self._tasks.put(replace(task, stage=self._stages[task.stage.digest]))
+        self._crew.wake()
 
     def stop(self) -> None:
-        """Have the worker end after its task, its operators torn down."""
+        """Have the worker end after its tasks, its operators torn down."""
         self._tasks.put(None)
+        self._crew.wake()
 
     def cancel(self) -> None:
         """Have the worker give its task up, and end."""
@@ -72,16 +86,7 @@ class Host(Station):
         )
 
     def _serve(self) -> None:
-        nursery = SpawnNursery(device=self._settings.device)
-        crew = Crew(
-            nursery,
-            size=1,
-            memory_per_worker=self._settings.memory_per_worker or int(usable_memory() * MEMORY_SHARE / self._beside),
-            stall_after=self._settings.stall_after,
-            emit=self._news.put,
-            ledger=self._ledger,
-            desks=self._relay.desks if self._relay is not None else None,
-        )
+        crew = self._crew
         try:
             crew.run(self._given(), self._cancel)
         except FdfError as error:
@@ -90,16 +95,42 @@ class Host(Station):
             self._news.put(Failed(traceback.format_exc()))
         finally:
             crew.close()
-            nursery.close()
+            self._nursery.close()
             if self._relay is not None:
                 self._relay.close()
             self._news.put(Ended())
 
-    def _given(self) -> Iterator[Task]:
-        """Yield tasks as they come. The crew asks for the next one when the last is committed."""
-        while (task := self._tasks.get()) is not None:
+    def _given(self) -> Iterator[Task | None]:
+        """Yield tasks as they come. The crew asks for one when there is room for it, and the driver is told so."""
+        while True:
+            if self._tasks.empty() and not self._asked:
+                self._asked = True
+                self._news.put(Wants())
+            if self._tasks.empty() and self._in_hand:
+                yield None
+                continue
+            task = self._tasks.get()
+            if task is None:
+                return
+            self._asked = False
+            self._in_hand.add(task.key.location)
             yield task
-            self._news.put(Done())
+
+    def _finished(self, split: str) -> None:
+        self._in_hand.discard(split)
+        self._news.put(Done(split))
+
+
+class _TellingLedger(Ledger):
+    """Says which splits are committed."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        super().__init__()
+        self._tell = tell
+
+    def done(self, split: str) -> None:
+        super().done(split)
+        self._tell(split)
 
 
 def _hosts_on_this_node(settings: Settings) -> int:

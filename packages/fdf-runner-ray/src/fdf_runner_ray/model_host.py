@@ -38,7 +38,7 @@ ROOM = 256 << 20
 """How many bytes of requests an actor holds; one request may be larger. The others' rows stay where they are."""
 ROOM_IN_TURN = 1 << 30
 CALLS = 64
-CALLS_IN_TURN = 512
+CALLS_IN_TURN = 384
 """How many requests may wait at an actor; Ray holds the others back."""
 REPORT_EVERY = 1.0
 

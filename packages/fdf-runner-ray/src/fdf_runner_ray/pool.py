@@ -1,8 +1,8 @@
 """The driver's loop: gives tasks to hosts on the cluster, passes their events on, and replaces hosts that are lost.
 
 Hosts come as tasks wait and go when none do, within the run's bound. A task is drawn only when there is, or may be, a
-host for it, and given only to a host that is there; so a cluster that is full or has lost nodes makes a run slower and
-never stops it. What a lost host means for its task is the ledger's to say (`fdf.stage.blame`).
+host for it, and given only to a host that has said it has room; so a cluster that is full or has lost nodes makes a run
+slower and never stops it. What a lost host means for its task is the ledger's to say (`fdf.stage.blame`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from fdf_runner_ray.host import Host
 from fdf_runner_ray.layout import Layout
 from fdf_runner_ray.models import ModelPools
 from fdf_runner_ray.scaling import Load
-from fdf_runner_ray.station import Done, Ended, Failed, Introduction, News, Settings
+from fdf_runner_ray.station import Done, Ended, Failed, Introduction, News, Settings, Wants
 
 TICK = 0.2
 CANCEL_GRACE = 4.0
@@ -96,8 +96,8 @@ class Pool:
         while True:
             cancel.raise_if_cancelled()
             self._count()
-            busy = sum(host.task is not None for host in self._hosts)
-            while not drawn_all and len(self._waiting) < self._bound - busy:
+            busy = any(host.tasks for host in self._hosts)
+            while not drawn_all and len(self._waiting) < self._room():
                 task = next(source, None)
                 if task is None:
                     drawn_all = True
@@ -124,6 +124,12 @@ class Pool:
         self._bound = self._workers or self._layout.workers_on([*there, *brought()])
         self._models.bound(there, brought())
 
+    def _room(self) -> int:
+        """Return how many tasks hosts can take, those that are to come and those that may be started included."""
+        there = [host for host in self._hosts if not host.stopping]
+        taking = sum(host.open or not host.tasks for host in there)
+        return taking + max(0, self._bound - len(there))
+
     def _place_models(self) -> None:
         """Start the actors that hold models before any host takes their room; then as many as requests need."""
         if self._settings.elsewhere and not self._models.begun and self._stage is not None:
@@ -144,7 +150,7 @@ class Pool:
         for host in self._hosts:
             if not self._waiting:
                 return
-            if host.idle:
+            if host.open:
                 task = self._waiting.popleft()
                 host.give(task, self._ledger.attempt(task.key.location), self._payload(task.stage))
 
@@ -154,7 +160,7 @@ class Pool:
         None is started while a model has no actor, so that this finds room first.
         """
         self._make_room()
-        coming = sum(host.introduction is None for host in self._hosts)
+        coming = sum(not (host.tasks or host.wants or host.stopping) for host in self._hosts)
         living = sum(not host.stopping for host in self._hosts)
         if not self._models.wants_room:
             for _ in range(min(len(self._waiting) - coming, self._bound - living)):
@@ -164,7 +170,7 @@ class Pool:
             for host in [h for h in self._hosts if h.introduction is None][len(self._waiting) :]:
                 self._let_go(host)
         if drawn_all and not self._waiting:
-            for host in [h for h in self._hosts if h.task is None]:
+            for host in [h for h in self._hosts if not h.tasks]:
                 self._let_go(host)
         self._tell_of_waiting()
 
@@ -184,8 +190,8 @@ class Pool:
         self._crowded_since = now
         host = there[-1]
         self._dismiss(host)
-        if host.task is not None and not host.stopping:
-            self._waiting.appendleft(host.task)
+        if not host.stopping:
+            self._waiting.extendleft(reversed(host.tasks.values()))
 
     def _recruit(self) -> None:
         options: dict[str, Any] = {"num_cpus": self._layout.worker.cpus, "num_gpus": self._layout.worker.gpus}
@@ -219,8 +225,8 @@ class Pool:
         except RayError as error:  # The actor, its node, or what it said on the way here.
             self._bury(contact, error)
             return
-        if isinstance(contact, HostContact) and ref == contact.given:
-            contact.given = None
+        if isinstance(contact, HostContact) and ref in contact.given:
+            contact.given.remove(ref)
             return
         contact.awaited = contact.actor.news.remote()
         if isinstance(told, Introduction):
@@ -272,21 +278,22 @@ class Pool:
             elif isinstance(news, Event):
                 self._emit(_located(news, contact))
         elif isinstance(contact, HostContact):
-            if isinstance(news, Done):
-                task, contact.task = contact.task, None
-                if task is not None:
-                    self._ledger.done(task.key.location)
+            if isinstance(news, Wants):
+                contact.wants = True
+            elif isinstance(news, Done):
+                contact.finished(news.split)
+                self._ledger.done(news.split)
             elif isinstance(news, Event):
                 self._pass_on(contact, news)
 
     def _pass_on(self, host: HostContact, event: Event) -> None:
-        if event.kind == "split_started":
-            host.began = True
+        if event.kind == "split_started" and event.split is not None:
+            host.begun.add(event.split)
         elif event.kind in ("split_retried", "split_stalled") and "worker" in event.data:
             if event.kind == "split_retried" and event.split is not None:
                 # Its host knows what to do about it; should the host be lost too, the count goes on from here.
                 self._ledger.begin_at(event.split, Attempt(number=event.data["attempt"]))
-                host.began = False
+                host.begun.discard(event.split)
             event = _located(event, host)
         self._emit(event)
 
@@ -315,24 +322,28 @@ class Pool:
         self._emit(event if at is None else _located(event, at))
 
     def _retry(self, host: HostContact, error: RayError) -> None:
-        """A host is gone; its task runs again on another."""
-        if host.task is None or host.stopping:
+        """A host is gone; its tasks run again on others."""
+        if host.stopping:
             return
-        task, detail = host.task, reason(error)
-        location = task.key.location
-        attempt = self._ledger.died(location, name=task.name, cause="killed", detail=detail, at=None)
-        self._waiting.appendleft(task)
-        if not host.began:  # Nobody has heard of this attempt yet.
-            return
-        assert host.introduction is not None
-        data = {
-            "name": task.name,
-            "cause": "killed",
-            "detail": detail,
-            "worker": host.introduction.pid,
-            "attempt": attempt.number,
-        }
-        self._emit(_located(Event(kind="split_retried", stage=task.stage.name, split=location, data=data), host))
+        self._waiting.extendleft(reversed(host.tasks.values()))
+        begun = [task for location, task in host.tasks.items() if location in host.begun]
+        for task in host.tasks.values() if len(host.tasks) == 1 else begun:
+            location, detail = task.key.location, reason(error)
+            if len(begun) > 1:
+                attempt = self._ledger.stood_by(location)
+            else:
+                attempt = self._ledger.died(location, name=task.name, cause="killed", detail=detail, at=None)
+            if task not in begun:  # Nobody has heard of this attempt yet.
+                continue
+            assert host.introduction is not None
+            data = {
+                "name": task.name,
+                "cause": "killed",
+                "detail": detail,
+                "worker": host.introduction.pid,
+                "attempt": attempt.number,
+            }
+            self._emit(_located(Event(kind="split_retried", stage=task.stage.name, split=location, data=data), host))
 
     def _let_go(self, contact: Contact) -> None:
         """Have an actor end in order. One that is not there yet may never come, and asks others for room meanwhile."""

@@ -26,7 +26,7 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from fdf.errors import FdfError, Problem, StageFailed
 from fdf.stage.blame import MAX_PLAIN_DEATHS
-from fdf_runner_local.asking import IN_FLIGHT, Desks, Room
+from fdf_runner_local.asking import GROUP, IN_FLIGHT, Desks, Room
 from fdf_runner_local.parcels import Answer, Ask, Hello, Line, Refusal, Shared
 
 BACKLOG = 16
@@ -59,10 +59,11 @@ class Relay:
         folder = tempfile.mkdtemp(prefix="fdf-", dir="/tmp" if Path("/tmp").is_dir() else None)  # noqa: S108
         self._remove = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         path = Path(folder, "models")
-        self.desks = Desks(paths=dict.fromkeys(operator_ids, (path,)), in_turn=in_turn)
+        self.desks = Desks(paths=dict.fromkeys(operator_ids, (path,)), in_turn=in_turn, together=in_turn)
         self._name = uuid.uuid4().hex
         self._node = node
-        self._room = Room(min(IN_FLIGHT, store) if store else IN_FLIGHT)
+        most = GROUP if in_turn else IN_FLIGHT
+        self._room = Room(min(most, store) if store else most)
         self._table: dict[str, tuple[Address, ...]] = {}
         self._lost: set[bytes] = set()
         self._asked: dict[bytes, int] = {}

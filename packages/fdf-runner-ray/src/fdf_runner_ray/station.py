@@ -56,8 +56,15 @@ class Introduction:
 
 
 @dataclass(frozen=True, slots=True)
+class Wants:
+    """There is room for another task."""
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
-    """The task is committed."""
+    """The task of this split is committed."""
+
+    split: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +79,7 @@ class Ended:
     """The process beside the actor has ended, its operators torn down. Nothing comes after this."""
 
 
-News: TypeAlias = Event | Done | Load | Failed | Ended
+News: TypeAlias = Event | Wants | Done | Load | Failed | Ended
 
 
 class Station:
