@@ -64,3 +64,17 @@ def test_operators_that_want_a_gpu_are_named_where_there_is_none(machine: Path) 
     assert without_gpu(compile_plan(source.stage("s", [PassthroughRefiner()]).recipe()), device="auto") is None
     (machine / "dev" / "nvidia0").touch()
     assert without_gpu(plan, device="auto") is None
+
+
+def test_gpus_are_named_as_their_driver_names_them_and_the_manifest_says_so(machine, monkeypatch):
+    # In the form of NVIDIA's driver (README, chapter "The /proc interface").
+    for bus, model in (("0000:65:00.0", "NVIDIA A100-SXM4-40GB"), ("0000:17:00.0", "NVIDIA H100 80GB HBM3")):
+        (machine / "gpus" / bus).mkdir(parents=True)
+        told = f"Model: \t\t {model}\nIRQ:   \t\t 187\nGPU UUID: \t GPU-{bus}\n"
+        (machine / "gpus" / bus / "information").write_text(told)
+    (machine / "gpus" / "0000:99:00.0").mkdir()
+    monkeypatch.setattr(devices, "DRIVER", machine / "gpus")
+    names = ["NVIDIA H100 80GB HBM3", "NVIDIA A100-SXM4-40GB"]
+    assert devices.gpu_names() == names
+    result = fdf.run(pipeline(machine), runner="serial")
+    assert result.manifest["environment"]["devices"] == names

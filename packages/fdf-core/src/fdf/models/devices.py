@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 DEVICES = Path("/dev")
+DRIVER = Path("/proc/driver/nvidia/gpus")
 
 
 def gpu_count() -> int:
@@ -15,3 +16,15 @@ def gpu_count() -> int:
     if shown is None:
         return found
     return min(found, len([name for name in shown.split(",") if name.strip() not in ("", "-1")]))
+
+
+def gpu_names() -> list[str]:
+    """Return what the driver calls this machine's GPUs, such as ``NVIDIA H100 80GB HBM3``; none where it tells none."""
+    found = []
+    for folder in sorted(DRIVER.glob("*")):
+        try:
+            lines = (folder / "information").read_text().splitlines()
+        except OSError:
+            continue
+        found += [line.partition(":")[2].strip() for line in lines if line.startswith("Model:")]
+    return found

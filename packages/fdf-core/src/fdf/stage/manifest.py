@@ -15,6 +15,7 @@ from typing import Any
 
 from fdf.errors import StageFailed
 from fdf.fingerprint import canonical_json, digest, sha256_hex
+from fdf.models.devices import gpu_names
 from fdf.operator import Evaluator
 from fdf.plan.compile import FORMAT
 from fdf.plan.encoding import encode_schema
@@ -27,6 +28,9 @@ from fdf.stage.receipt import COUNTS, Receipt
 from fdf.stage.rows import kept_schema
 from fdf.stage.shard_file import FileEntry
 from fdf.stage.tally import Tally
+
+_CONTRACT = frozenset({"fdf", "builtins", "abc", "typing"})
+"""Where bases come from that are no operator's own."""
 
 DETERMINISTIC = (
     "format",
@@ -207,16 +211,21 @@ def environment(stage: StagePlan) -> dict[str, Any]:
         "python": sys.version.split()[0],
         "platform": platform.platform(),
         "distributions": distributions,
-        "devices": [],
+        "devices": gpu_names(),
     }
 
 
 def operator_sources(stage: StagePlan) -> dict[str, str]:
-    """Return a digest of each operator class's source, to notice a change that its version does not tell."""
+    """Return a digest of each operator class's source, to notice a change that its version does not tell.
+
+    With its bases, less those of FDF's own contract: what operators share is theirs too.
+    """
     found = {}
     for step in stage.job.steps:
+        own, *bases = type(step.use.operator).__mro__
+        kinds = [own, *(b for b in bases if b.__module__.partition(".")[0] not in _CONTRACT)]
         try:
-            found[step.id] = sha256_hex(inspect.getsource(type(step.use.operator)))[:16]
+            found[step.id] = sha256_hex("".join(map(inspect.getsource, kinds)))[:16]
         except (OSError, TypeError):
             # Made at a prompt or by a decorator: there is no source to look at.
             continue
