@@ -19,6 +19,7 @@ import pytest
 import fdf.storage
 from fdf import registry
 from fdf.storage import open_store
+from fdf.testing.models import ModelConformance
 from fdf.testing.operators import OperatorConformance
 from fdf.testing.runners import RunnerConformance
 from fdf.testing.sinks import SinkConformance
@@ -28,6 +29,7 @@ from fdf.testing.streams import StreamConformance
 
 PACKAGES = Path(__file__).parents[1] / "packages"
 SUITES = (
+    ModelConformance,
     OperatorConformance,
     RunnerConformance,
     SinkConformance,
@@ -87,8 +89,9 @@ def test_every_operator(suites):
     assert missing(registered("fdf.operators"), tested) == []
 
 
-def test_every_runner(suites):
-    places = [case.runner.partition(":") for case in suites[RunnerConformance]]
+@pytest.mark.parametrize("suite", [RunnerConformance, ModelConformance])
+def test_every_runner(suites, suite):
+    places = [case.runner.partition(":") for case in suites[suite]]
     tested = {getattr(import_module(module), name) for module, _, name in places}
     assert missing(registered("fdf.runners"), tested) == []
 
