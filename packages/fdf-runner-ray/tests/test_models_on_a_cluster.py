@@ -19,9 +19,11 @@ import ray
 
 import fdf
 from fdf.errors import Cancelled, MissingDependency
+from fdf.operator import Resources
 from fdf.stage.events import CancelToken
 from fdf.testing.models import (
     FILES,
+    ROWS,
     ModelConformance,
     noted,
     outcome,
@@ -32,6 +34,8 @@ from fdf.testing.models import (
     strike_when_asked,
     write_input,
 )
+from fdf_runner_ray.layout import Layout
+from fdf_runner_ray.models import ModelPools
 
 
 @pytest.mark.timeout(300)
@@ -114,6 +118,21 @@ def test_pool_grows_while_requests_wait_at_all_of_its_actors(gpus, place):
     assert len(processes(place, "device")) == 2
     assert len(processes(place, "infer")) == 2
     assert outcome(result) == reference(place, *steps)
+
+
+def test_nothing_is_asked_of_an_actor_that_still_loads_its_model(gpus, place):
+    # The second loads until the first has answered nearly all: with requests at both it would wait for itself.
+    steps = (step(place, gpus=0.5, rows=1, latency=0.15, trouble="second loads late", row=FILES * ROWS - 8),)
+    result = gpus(place, *steps)
+    assert [what for _, what, _, _ in noted(place)].count("late") == 1
+    assert outcome(result) == reference(place, *steps)
+
+
+def test_telling_one_host_where_models_are_leaves_the_others_to_be_told():
+    pools = ModelPools(Layout(worker=Resources()), settings=None, workers=1)
+    pools.changed = True
+    assert pools.table() == {}
+    assert pools.changed
 
 
 VICTIMS = {"host": "ray::Host", "model host": "ray::ModelHost", "process beside one": "fdf_runner_local.worker"}

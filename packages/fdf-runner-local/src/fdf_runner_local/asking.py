@@ -107,14 +107,23 @@ class Pending:
 
 
 class Desk:
-    """The line to one model's process, and to the one that takes its place when it has died."""
+    """The line to one model's process, and to the one that takes its place when it has died.
 
-    def __init__(self, path: Path) -> None:
+    `on_reached` is called, from another thread, whenever a process is there to be asked.
+    """
+
+    def __init__(self, path: Path, *, on_reached: Callable[[], None] | None = None) -> None:
         self._path = path
+        self._on_reached = on_reached
         self._pending: dict[str, Pending] = {}
         self._line: Line | None = None
         self._lock = threading.Lock()
         threading.Thread(target=self._listen, name="fdf-desk", daemon=True).start()
+
+    @property
+    def reached(self) -> bool:
+        """Say whether a process is there to be asked."""
+        return self._line is not None
 
     @property
     def load(self) -> int:
@@ -159,6 +168,8 @@ class Desk:
     def _hear(self, message: Message, batch: pa.RecordBatch | None, line: Line) -> None:
         if isinstance(message, Hello):
             self._begin_again(message, line)
+            if self._on_reached is not None:
+                self._on_reached()
             return
         with self._lock:
             pending = self._pending.pop(message.number, None)
@@ -239,7 +250,8 @@ class RemoteModels:
             ask = Ask(f"{os.getpid()}.{next(self._numbers)}", operator_id, prepared.num_rows)
             pending = Pending(ask, Shared(prepared))
             try:
-                desk = min(desks, key=lambda d: d.load)
+                # One whose process has yet to load its model, at first or after a death, is the last to be asked.
+                desk = min(desks, key=lambda d: (not d.reached, d.load))
                 with self._waiting():
                     desk.ask(pending)
                     return self._answer(pending, desk)

@@ -94,12 +94,14 @@ class ModelContact(Contact):
 
     node_id: str | None = None
     """Where it was asked to be; None: where Ray finds room."""
+    ready: bool = False
+    """Whether its models are loaded; whoever asked before would wait for that."""
     load: Load | None = None
     """The newest that it told, until it was looked at."""
 
     @property
     def address(self) -> Address | None:
-        """Return where it is asked; None where it is not there, or about to go."""
-        if self.introduction is None or self.stopping:
+        """Return where it is asked; None where it is not ready, or about to go."""
+        if self.introduction is None or not self.ready or self.stopping:
             return None
         return Address(self.actor, self.introduction.node_id)

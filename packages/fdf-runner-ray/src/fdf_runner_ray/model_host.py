@@ -32,7 +32,7 @@ from fdf_runner_local.parcels import Answer, Ask, Refusal, Shared
 from fdf_runner_local.processes import SpawnNursery
 from fdf_runner_local.runner import MEMORY_SHARE
 from fdf_runner_ray.scaling import Load
-from fdf_runner_ray.station import Ended, Failed, Settings, Station, this_node
+from fdf_runner_ray.station import Ended, Failed, Ready, Settings, Station, this_node
 
 ROOM = 256 << 20
 """How many bytes of requests an actor holds; one request may be larger. The others' rows stay where they are."""
@@ -75,7 +75,7 @@ class ModelHost(Station):
             most_memory=int(usable_memory() * MEMORY_SHARE),
         )
         posts = Posts(models)
-        self._desk = Desk(posts.all[0].path)
+        self._desk = Desk(posts.all[0].path, on_reached=lambda: self._news.put(Ready()))
         held = replace(stage, payload=payload)
         threading.Thread(target=self._serve, args=(models, posts, held), name="fdf-crew", daemon=True).start()
         threading.Thread(target=self._report, name="fdf-load", daemon=True).start()

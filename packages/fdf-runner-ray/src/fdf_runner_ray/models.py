@@ -34,11 +34,16 @@ class _Pool:
     most: int = 1
 
     @property
-    def there(self) -> list[ModelContact]:
+    def ready(self) -> list[ModelContact]:
         return [m for m in self.members if m.address is not None]
 
     @property
-    def coming(self) -> list[ModelContact]:
+    def placed(self) -> list[ModelContact]:
+        """Those that have found room, whether or not they have loaded their models."""
+        return [m for m in self.members if m.introduction is not None and not m.stopping]
+
+    @property
+    def waiting(self) -> list[ModelContact]:
         return [m for m in self.members if m.introduction is None]
 
 
@@ -86,13 +91,15 @@ class ModelPools:
             return
         self._next_look = now + LOOK_EVERY
         for pool in self._pools:
-            there = pool.there
-            loads = [m.load for m in there if m.load is not None]
-            if not loads or len(loads) < len(there):
+            ready = pool.ready
+            loads = [m.load for m in ready if m.load is not None]
+            if not loads or len(loads) < len(ready):
                 continue
-            for member in there:
+            for member in ready:
                 member.load = None
-            pool.target = pool.scaling.wanted(loads, most=pool.most, now=now)
+            wanted = pool.scaling.wanted(loads, most=pool.most, now=now)
+            # Those that are loading their models were wanted a moment ago, and are when they have done so.
+            pool.target = wanted if wanted < len(ready) else max(wanted, len(pool.placed))
             self._fill(pool)
             self._thin(pool)
 
@@ -111,7 +118,6 @@ class ModelPools:
 
     def table(self) -> dict[str, tuple[Address, ...]]:
         """Return for each operator the actors that hold its model."""
-        self.changed = False
         return {
             operator_id: tuple(m.address for m in pool.members if m.address is not None)
             for pool in self._pools
@@ -120,13 +126,13 @@ class ModelPools:
 
     def awaited(self) -> Resources | None:
         """Return what there may be no room for: the need of a kind of which not a single actor is there."""
-        missing = (pool.pooled.need for pool in self._pools if not pool.there)
+        missing = (pool.pooled.need for pool in self._pools if not pool.placed)
         return max(missing, key=lambda need: need.gpus, default=None) if self.begun else None
 
     @property
     def wants_room(self) -> bool:
         """Say whether a kind that reserves something has not a single actor."""
-        return self.begun and any(not pool.there and not pool.pooled.by_node for pool in self._pools)
+        return self.begun and any(not pool.placed and not pool.pooled.by_node for pool in self._pools)
 
     def _fill(self, pool: _Pool) -> None:
         living = sum(not m.stopping for m in pool.members)
@@ -135,7 +141,7 @@ class ModelPools:
 
     def _thin(self, pool: _Pool) -> None:
         """Let go of what is too much: first of those that are not there yet."""
-        living = [*pool.coming, *reversed(pool.there)]
+        living = [*pool.waiting, *reversed(pool.placed)]
         for member in living[: max(0, len(living) - pool.target)]:
             if member.introduction is None:
                 pool.members.remove(member)

@@ -30,7 +30,7 @@ from fdf_runner_ray.host import Host
 from fdf_runner_ray.layout import Layout
 from fdf_runner_ray.models import ModelPools
 from fdf_runner_ray.scaling import Load
-from fdf_runner_ray.station import Done, Ended, Failed, Introduction, News, Settings, Wants
+from fdf_runner_ray.station import Done, Ended, Failed, Introduction, News, Ready, Settings, Wants
 
 TICK = 0.2
 CANCEL_GRACE = 4.0
@@ -136,6 +136,7 @@ class Pool:
             self._models.begin(self._stage, self._payload(self._stage))
         self._models.look()
         if self._models.changed:
+            self._models.changed = False
             table = self._models.table()
             for host in self._hosts:
                 if host.introduction is not None:
@@ -246,8 +247,6 @@ class Pool:
         self._failed_starts = 0
         if isinstance(contact, HostContact):
             contact.know(self._models.table())
-        else:
-            self._models.changed = True
         if introduction.version != fdf.__version__:
             raise MissingDependency(
                 Problem(
@@ -273,18 +272,26 @@ class Pool:
         elif isinstance(news, Failed):
             raise news.error if isinstance(news.error, FdfError) else bug(contact, news.error)
         elif isinstance(contact, ModelContact):
-            if isinstance(news, Load):
-                contact.load = news
-            elif isinstance(news, Event):
-                self._emit(_located(news, contact))
+            self._take_of_models(contact, news)
         elif isinstance(contact, HostContact):
-            if isinstance(news, Wants):
-                contact.wants = True
-            elif isinstance(news, Done):
-                contact.finished(news.split)
-                self._ledger.done(news.split)
-            elif isinstance(news, Event):
-                self._pass_on(contact, news)
+            self._take_of_host(contact, news)
+
+    def _take_of_models(self, member: ModelContact, news: News) -> None:
+        if isinstance(news, Ready):
+            member.ready = self._models.changed = True
+        elif isinstance(news, Load):
+            member.load = news
+        elif isinstance(news, Event):
+            self._emit(_located(news, member))
+
+    def _take_of_host(self, host: HostContact, news: News) -> None:
+        if isinstance(news, Wants):
+            host.wants = True
+        elif isinstance(news, Done):
+            host.finished(news.split)
+            self._ledger.done(news.split)
+        elif isinstance(news, Event):
+            self._pass_on(host, news)
 
     def _pass_on(self, host: HostContact, event: Event) -> None:
         if event.kind == "split_started" and event.split is not None:

@@ -56,6 +56,11 @@ class Introduction:
 
 
 @dataclass(frozen=True, slots=True)
+class Ready:
+    """The models are loaded, or will be in turn."""
+
+
+@dataclass(frozen=True, slots=True)
 class Wants:
     """There is room for another task."""
 
@@ -79,7 +84,7 @@ class Ended:
     """The process beside the actor has ended, its operators torn down. Nothing comes after this."""
 
 
-News: TypeAlias = Event | Wants | Done | Load | Failed | Ended
+News: TypeAlias = Event | Ready | Wants | Done | Load | Failed | Ended
 
 
 class Station:

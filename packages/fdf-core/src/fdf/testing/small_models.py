@@ -51,6 +51,10 @@ class Tiny(ModelScore):
         if self.trouble == "setup":
             os._exit(7)
         time.sleep(self.loading)
+        if self.trouble == "second loads late" and self.count(" device "):
+            self.note("late")
+            while self.count(" infer ") < self.row:
+                time.sleep(0.05)
         self.runtime.weights = WEIGHTS
         self.note("device")
         if self.trouble == "tells":
@@ -78,7 +82,7 @@ class Tiny(ModelScore):
     def infer(self, prepared: pa.RecordBatch) -> pa.RecordBatch:
         """Multiply, or make trouble."""
         time.sleep(self.latency)
-        while self.trouble == "wants company" and Path(self.folder, "noted").read_text().count(" device ") < 2:
+        while self.trouble == "wants company" and self.count(" device ") < 2:
             time.sleep(0.05)
         x = tensor(prepared, "x")
         if self.fits and len(x) > self.fits:
@@ -127,6 +131,11 @@ class Tiny(ModelScore):
         if self.folder:
             with Path(self.folder, "noted").open("a") as noted:
                 noted.write(f"{self.column} {what} {os.getpid()} {rows} {time.monotonic()}\n")
+
+    def count(self, words: str) -> int:
+        """Return how often something was noted so far, by whichever process."""
+        path = Path(self.folder, "noted")
+        return path.read_text().count(words) if path.exists() else 0
 
 
 @dataclass(frozen=True, kw_only=True)
