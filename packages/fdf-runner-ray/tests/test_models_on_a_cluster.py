@@ -121,8 +121,9 @@ def test_pool_grows_while_requests_wait_at_all_of_its_actors(gpus, place):
 
 
 def test_nothing_is_asked_of_an_actor_that_still_loads_its_model(gpus, place):
-    # The second loads until the first has answered nearly all: with requests at both it would wait for itself.
-    steps = (step(place, gpus=0.5, rows=1, latency=0.15, trouble="second loads late", row=FILES * ROWS - 8),)
+    # The first answers once the second is asked for, and that loads until the first has answered nearly all: with
+    # requests at both it would wait for itself.
+    steps = (step(place, gpus=0.5, rows=1, trouble="second loads late", row=FILES * ROWS - 8),)
     result = gpus(place, *steps)
     assert [what for _, what, _, _ in noted(place)].count("late") == 1
     assert outcome(result) == reference(place, *steps)

@@ -81,7 +81,8 @@ class Driver:
     def kill_after(self, seconds: float) -> bool:
         """Kill it with SIGKILL this long after its start; False where it has ended by then."""
         if self.wait(self.started + seconds - time.time()) is None:
-            os.kill(self.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # It has ended, and this process is about to be told.
+                os.kill(self.pid, signal.SIGKILL)
         return self.wait() == -signal.SIGKILL
 
     def wait_for(self, kind: str) -> float:

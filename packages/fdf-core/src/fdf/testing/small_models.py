@@ -84,6 +84,8 @@ class Tiny(ModelScore):
         time.sleep(self.latency)
         while self.trouble == "wants company" and self.count(" device ") < 2:
             time.sleep(0.05)
+        while self.trouble == "second loads late" and not self.count(" late "):
+            time.sleep(0.05)
         x = tensor(prepared, "x")
         if self.fits and len(x) > self.fits:
             self.note("memory")
