@@ -76,6 +76,11 @@ class Host(Station):
         self._cancel.cancel()
         self.stop()
 
+    def leave(self) -> None:
+        """Remove what a killed process would leave on disk."""
+        if self._relay is not None:
+            self._relay.close()
+
     def _opened_relay(self) -> Relay:
         here = this_node()
         return Relay(
