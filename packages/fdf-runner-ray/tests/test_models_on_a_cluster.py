@@ -35,7 +35,9 @@ from fdf.testing.models import (
     strike_when_asked,
     write_input,
 )
-from fdf_runner_ray.layout import Layout
+from fdf_runner_ray.contacts import ModelContact
+from fdf_runner_ray.layout import Layout, Pooled
+from fdf_runner_ray.model_host import Kind
 from fdf_runner_ray.models import ModelPools
 
 
@@ -134,6 +136,15 @@ def test_telling_one_host_where_models_are_leaves_the_others_to_be_told():
     pools.changed = True
     assert pools.table() == {}
     assert pools.changed
+
+
+def test_nobody_takes_the_place_of_an_actor_that_was_to_end():
+    pooled = Pooled(kind=Kind(operator_ids=("a",), memory={}), need=Resources(gpus=1))
+    pools = ModelPools(Layout(worker=Resources(), pools=(pooled,)), settings=None, workers=1)
+    member = ModelContact(actor=None, awaited=None, stopping=True)
+    pools._pools[0].members.append(member)
+    pools.lost(member)
+    assert pools.members == []
 
 
 VICTIMS = {"host": "ray::Host", "model host": "ray::ModelHost", "process beside one": "fdf_runner_local.worker"}

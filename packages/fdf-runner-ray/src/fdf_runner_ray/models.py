@@ -105,7 +105,8 @@ class ModelPools:
     def lost(self, member: ModelContact) -> None:
         """An actor is gone: another takes its place where it is needed."""
         self.forget(member)
-        for pool in self._pools:
+        # One that was to end is not: at the end of a run nobody is needed.
+        for pool in self._pools if not member.stopping else ():
             self._fill(pool)
 
     def forget(self, member: ModelContact) -> None:
