@@ -27,7 +27,7 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from fdf.errors import FdfError, Problem, StageFailed
 from fdf.stage.blame import MAX_PLAIN_DEATHS
 from fdf_runner_local.asking import GROUP, IN_FLIGHT, Desks, Room
-from fdf_runner_local.parcels import Answer, Ask, Hello, Line, Refusal, Shared
+from fdf_runner_local.parcels import Answer, Ask, Hello, Line, Refusal, Shared, accepted
 
 BACKLOG = 16
 AGAIN = 5.0
@@ -89,11 +89,7 @@ class Relay:
         self._remove()
 
     def _accept(self) -> None:
-        while True:
-            try:
-                sock, _ = self._listener.accept()
-            except OSError:
-                return
+        while (sock := accepted(self._listener)) is not None:
             threading.Thread(target=self._read, args=(Line(sock),), daemon=True).start()
 
     def _read(self, line: Line) -> None:
@@ -105,6 +101,8 @@ class Relay:
                     self._room.take(memory.size)
                     threading.Thread(target=self._carry, args=(ask, memory, line), daemon=True).start()
                 del found, memory
+        # Where it could not be read on, the worker connects again and asks again.
+        line.close()
 
     def _carry(self, ask: Ask, memory: pa.Buffer, line: Line) -> None:
         size = memory.size
