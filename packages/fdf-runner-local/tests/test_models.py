@@ -222,3 +222,48 @@ def test_auto_is_for_models_only(place):
     wanted["stages"][0]["operators"][0]["batch_size"] = "auto"
     with pytest.raises(RecipeError, match="`batch_size: auto` is for operators that run a model"):
         fdf.run(wanted, runner="serial")
+
+
+_SHORT = '''
+import resource, threading
+from dataclasses import dataclass
+from pathlib import Path
+from fdf.models.tensors import tensor
+from fdf.testing.small_models import Tiny
+
+
+@dataclass(frozen=True, kw_only=True)
+class Short(Tiny):
+    """Lets the process have no other file open for a moment, once."""
+
+    version = "1.0.0"
+
+    def prepare(self, batch):
+        self.fall_short("prepare", batch.column(self.field).to_numpy())
+        return super().prepare(batch)
+
+    def infer(self, prepared):
+        made = super().infer(prepared)
+        self.fall_short("infer", tensor(prepared, "x")[:, 0])
+        return made
+
+    def fall_short(self, verb, numbers):
+        was = Path(self.folder, "short")
+        if self.trouble == verb and self.row in numbers and not was.exists():
+            was.touch()
+            before = resource.getrlimit(resource.RLIMIT_NOFILE)
+            threading.Timer(0.3, resource.setrlimit, (resource.RLIMIT_NOFILE, before)).start()
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+'''
+
+
+@pytest.mark.parametrize("verb", ["prepare", "infer"])
+@pytest.mark.timeout(60)
+def test_moment_without_a_descriptor_left_costs_no_row_and_hangs_nothing(place, verb):
+    (place / "short.py").write_text(_SHORT)
+    # Slow enough for the model to open no file of its own meanwhile, nor for the worker, which waits for its answer.
+    latency = 0.5 if verb == "infer" else 0.0
+    short = {**step(place, trouble=verb, row=117, rows=ROWS, latency=latency), "op": f"{place}/short.py:Short"}
+    result = fdf.run(recipe(place, short), runner=LocalRunner(workers=1))
+    assert (place / "short").exists()
+    assert outcome(result) == reference(place, short)

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections import Counter
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 import pyarrow as pa
@@ -34,7 +35,9 @@ from fdf.testing.models import (
     strike_when_asked,
     write_input,
 )
-from fdf_runner_ray.layout import Layout
+from fdf_runner_ray.contacts import ModelContact
+from fdf_runner_ray.layout import Layout, Pooled
+from fdf_runner_ray.model_host import Kind
 from fdf_runner_ray.models import ModelPools
 
 
@@ -136,6 +139,15 @@ def test_telling_one_host_where_models_are_leaves_the_others_to_be_told():
     assert pools.changed
 
 
+def test_nobody_takes_the_place_of_an_actor_that_was_to_end():
+    pooled = Pooled(kind=Kind(operator_ids=("a",), memory={}), need=Resources(gpus=1))
+    pools = ModelPools(Layout(worker=Resources(), pools=(pooled,)), settings=None, workers=1)
+    member = ModelContact(actor=None, awaited=None, stopping=True)
+    pools._pools[0].members.append(member)
+    pools.lost(member)
+    assert pools.members == []
+
+
 VICTIMS = {"host": "ray::Host", "model host": "ray::ModelHost", "process beside one": "fdf_runner_local.worker"}
 KILLS = max(4, int(os.environ.get("FDF_SOAK", "0")))
 SEED = int(os.environ.get("FDF_SOAK_SEED", "0"))
@@ -191,6 +203,45 @@ def test_lost_node_of_a_model_is_replaced_by_the_next_that_comes(nodes, lose, ru
     thread.join()
     assert len(processes(place, "device")) == 2
     assert outcome(result) == reference(place, slow)
+
+
+def test_lost_node_of_a_model_without_a_gpu_is_replaced_by_another_that_is_there(nodes, lose, runner, place):
+    there = [nodes.add_node(num_cpus=2) for _ in range(2)]
+    slow = step(place, latency=0.1)
+
+    def strike():
+        pid = next(iter(processes(place, "infer")))
+        (above,) = [p for p in psutil.Process(pid).parents() if "raylet" in p.name()]
+        lose(next(node for node in there if node.all_processes["raylet"][0].process.pid == above.pid))
+
+    thread = strike_when_asked(place, strike)
+    result = fdf.run(recipe(place, slow), runner=runner(address=nodes.address, workers=2))
+    thread.join()
+    assert len(processes(place, "device")) == 2
+    assert outcome(result) == reference(place, slow)
+
+
+def test_model_without_a_gpu_goes_to_a_node_that_can_hold_it(nodes, runner, place):
+    for size in (1 << 30, 1 << 30, 4 << 30):
+        nodes.add_node(num_cpus=1, memory=size)
+    large = {**step(place), "resources": {"gpus": 1, "memory": 2 << 30}}
+    result = fdf.run(recipe(place, large), runner=runner(address=nodes.address, workers=1))
+    assert outcome(result) == reference(place, large)
+
+
+def test_cancelled_run_leaves_no_socket_of_a_model(runner, place):
+    cancel, sockets = CancelToken(), []
+
+    def strike():
+        there = psutil.Process(next(iter(processes(place, "infer")))).net_connections("unix")
+        sockets.extend(Path(c.laddr) for c in there if c.laddr)
+        cancel.cancel()
+
+    strike_when_asked(place, strike)
+    with pytest.raises(Cancelled):
+        fdf.run(recipe(place, step(place, trouble="hangs", row=100)), runner=runner(workers=1), cancel=cancel)
+    assert sockets
+    assert not [s for s in sockets if s.parent.exists()]
 
 
 _DRIVER = """

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from fdf.errors import Cancelled, Problem, StageFailed
+from fdf.errors import Cancelled, Problem, StageFailed, TransientError
 from fdf.stage.ahead import THREADS, Ahead, Baton, ModelDied
 from fdf.stage.blame import MAX_PLAIN_DEATHS
 from fdf.stage.events import CancelToken
@@ -156,14 +156,15 @@ class Desk:
 
     def _connect(self) -> Line:
         while True:
-            sock = socket.socket(socket.AF_UNIX)
-            try:
-                sock.connect(str(self._path))
-            except OSError:
-                sock.close()
-                time.sleep(AGAIN)
-            else:
+            with suppress(OSError):  # Nobody is there yet, or no descriptor is left.
+                sock = socket.socket(socket.AF_UNIX)
+                try:
+                    sock.connect(str(self._path))
+                except OSError:
+                    sock.close()
+                    raise
                 return Line(sock)
+            time.sleep(AGAIN)
 
     def _hear(self, message: Message, batch: pa.RecordBatch | None, line: Line) -> None:
         if isinstance(message, Hello):
@@ -248,7 +249,7 @@ class RemoteModels:
             self._room.take(size, give_up=self._look_round)
         try:
             ask = Ask(f"{os.getpid()}.{next(self._numbers)}", operator_id, prepared.num_rows)
-            pending = Pending(ask, Shared(prepared))
+            pending = Pending(ask, _shared(prepared))
             try:
                 # One whose process has yet to load its model, at first or after a death, is the last to be asked.
                 desk = min(desks, key=lambda d: (not d.reached, d.load))
@@ -295,6 +296,13 @@ class RemoteModels:
                 yield
         else:
             yield
+
+
+def _shared(prepared: pa.RecordBatch) -> Shared:
+    try:
+        return Shared(prepared)
+    except OSError as error:  # No descriptor is left, say. The rows are not to blame.
+        raise TransientError(f"no place for a question to a model: {error}") from error
 
 
 def _most_together() -> int:

@@ -13,6 +13,7 @@ import socket
 import struct
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ import pyarrow as pa
 
 from fdf.stage.blame import DeathCause
 
+AGAIN = 0.02
 HEAD = struct.Struct("!QQ")
 """How many bytes the message has, and the memory that comes with it (0: none)."""
 
@@ -155,6 +157,8 @@ class Line:
             body = self._exactly(length)
             if body is None:
                 return None
+            if size and not descriptors:
+                return None  # The system had none left, and has dropped it: all is asked again on another line.
             message: Any = pickle.loads(body)  # noqa: S301 (from our own process, over a socket in our own folder)
             return message, _mapped(descriptors[0], size) if size else None
         except OSError:
@@ -177,6 +181,17 @@ class Line:
                 return None
             body += data
         return bytes(body)
+
+
+def accepted(listener: socket.socket) -> socket.socket | None:
+    """Wait for a connection; None when the listener is closed. Where no descriptor is left it waits for that too."""
+    while True:
+        try:
+            return listener.accept()[0]
+        except OSError:
+            if listener.fileno() < 0:
+                return None
+            time.sleep(AGAIN)
 
 
 def _write(sink: Any, batch: pa.RecordBatch) -> None:

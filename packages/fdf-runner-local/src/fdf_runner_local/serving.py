@@ -19,13 +19,13 @@ from contextlib import suppress
 
 import pyarrow as pa
 
-from fdf.errors import FdfError, OperatorMisbehaved
+from fdf.errors import FdfError, OperatorMisbehaved, TransientError
 from fdf.models.contract import ModelOperator
 from fdf.models.copying import forget_copies, start_copies
 from fdf.models.memory import give_back_device_memory, is_out_of_memory
 from fdf.plan.job import Step
 from fdf.stage.setup import set_up, tear_down
-from fdf_runner_local.parcels import Answer, Ask, Hello, Line, Raised, Refusal, Shared
+from fdf_runner_local.parcels import Answer, Ask, Hello, Line, Raised, Refusal, Shared, accepted
 from fdf_runner_local.requests import Request, Requests
 from fdf_runner_local.wire import Infers, Serve, WorkerEnd
 
@@ -78,11 +78,7 @@ class Server:
         self._copied.put(None)
 
     def _accept(self, listener: socket.socket) -> None:
-        while True:
-            try:
-                sock, _ = listener.accept()
-            except OSError:
-                return
+        while (sock := accepted(listener)) is not None:
             threading.Thread(target=self._read, args=(Line(sock),), daemon=True).start()
 
     def _read(self, line: Line) -> None:
@@ -93,6 +89,8 @@ class Server:
                 if isinstance(ask, Ask) and batch is not None:
                     self._requests.put(Request(ask, batch, line))
                 del found, batch
+        # Where it could not be read on, the worker connects again and asks again.
+        line.close()
 
     def _copy_ahead(self) -> None:
         while True:
@@ -134,11 +132,15 @@ class Server:
                 os.abort()
             told = _portable(error)
         seconds = time.perf_counter() - started
+        shared: Shared | None = None
+        try:
+            shared = Shared(made) if made is not None else None
+        except OSError as error:  # No descriptor is left, say. The rows are not to blame.
+            told = TransientError(f"no place for an answer: {error}")
         with suppress(OSError):  # A worker that is gone waits for nothing.
-            if told is not None or made is None:
+            if shared is None:
                 request.line.send(Refusal(number, told or RuntimeError("no answer")))
                 return
-            shared = Shared(made)
             try:
                 request.line.send(Answer(number, seconds), shared)
             finally:

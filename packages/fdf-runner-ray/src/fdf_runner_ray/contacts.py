@@ -53,6 +53,8 @@ class HostContact(Contact):
     wants: bool = False
     """Whether it has said that there is room for another."""
     stages: set[str] = field(default_factory=set)
+    tables: int = 0
+    """How many it was told of where models are."""
 
     @property
     def refs(self) -> list[Any]:
@@ -80,7 +82,8 @@ class HostContact(Contact):
 
     def know(self, table: Table) -> None:
         """Tell it where models are."""
-        self.actor.know.remote(table)
+        self.tables += 1
+        self.actor.know.remote(table, self.tables)
 
     def cancel(self) -> None:
         """Ask it to give its task up, and to end."""

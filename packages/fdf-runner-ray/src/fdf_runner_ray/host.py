@@ -52,10 +52,10 @@ class Host(Station):
         )
         threading.Thread(target=self._serve, name="fdf-crew", daemon=True).start()
 
-    def know(self, table: Table) -> None:
-        """Take note of where models are asked."""
+    def know(self, table: Table, number: int) -> None:
+        """Take note of where models are asked. Calls may change places on their way: the highest number is newest."""
         if self._relay is not None:
-            self._relay.know(table)
+            self._relay.know(table, number)
 
     def give(self, task: Task, attempt: Attempt, payload: bytes | None) -> None:
         """Take a task. Its stage's bytes come with the first one of the stage."""
@@ -75,6 +75,11 @@ class Host(Station):
         """Have the worker give its task up, and end."""
         self._cancel.cancel()
         self.stop()
+
+    def leave(self) -> None:
+        """Remove what a killed process would leave on disk."""
+        if self._relay is not None:
+            self._relay.close()
 
     def _opened_relay(self) -> Relay:
         here = this_node()

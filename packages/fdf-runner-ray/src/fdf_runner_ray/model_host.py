@@ -74,7 +74,7 @@ class ModelHost(Station):
             memory=kind.memory,
             most_memory=int(usable_memory() * MEMORY_SHARE),
         )
-        posts = Posts(models)
+        self._posts = posts = Posts(models)
         self._desk = Desk(posts.all[0].path, on_reached=lambda: self._news.put(Ready()))
         held = replace(stage, payload=payload)
         threading.Thread(target=self._serve, args=(models, posts, held), name="fdf-crew", daemon=True).start()
@@ -101,6 +101,10 @@ class ModelHost(Station):
     def stop(self) -> None:
         """Have the process end, its models torn down."""
         self._stop.cancel()
+
+    def leave(self) -> None:
+        """Remove what a killed process would leave on disk."""
+        self._posts.close()
 
     def _serve(self, models: Models, posts: Posts, stage: StageRef) -> None:
         nursery = SpawnNursery(device=self._settings.device)

@@ -12,7 +12,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fdf.operator import Resources
 from fdf.plan.task import StageRef
-from fdf_runner_ray.capacity import Capacity, Node, slots
+from fdf_runner_ray.capacity import Capacity, Node, nodes, slots
 from fdf_runner_ray.contacts import ModelContact
 from fdf_runner_ray.layout import Layout, Pooled
 from fdf_runner_ray.model_host import CALLS, CALLS_IN_TURN, ModelHost
@@ -56,7 +56,6 @@ class ModelPools:
         self._workers = workers
         self._stage: StageRef | None = None
         self._payload: Any = None
-        self._nodes: list[Node] = []
         self._next_look = 0.0
         self.changed = False
         """Whether hosts have to be told where models are."""
@@ -79,9 +78,9 @@ class ModelPools:
 
     def bound(self, there: Sequence[Node], coming: Sequence[Capacity]) -> None:
         """Take note of what the cluster has now and what could come: pools grow no larger than that can hold."""
-        self._nodes = [node for node in there if node.cpus]
         for pool in self._pools:
-            most = len(self._nodes) if pool.pooled.by_node else slots([*there, *coming], pool.pooled.need)
+            need = pool.pooled.need
+            most = len(_holding(there, need)) if pool.pooled.by_node else slots([*there, *coming], need)
             pool.most = max(1, min(most, self._workers or most))
 
     def look(self) -> None:
@@ -106,7 +105,8 @@ class ModelPools:
     def lost(self, member: ModelContact) -> None:
         """An actor is gone: another takes its place where it is needed."""
         self.forget(member)
-        for pool in self._pools:
+        # One that was to end is not: at the end of a run nobody is needed.
+        for pool in self._pools if not member.stopping else ():
             self._fill(pool)
 
     def forget(self, member: ModelContact) -> None:
@@ -132,7 +132,8 @@ class ModelPools:
     @property
     def wants_room(self) -> bool:
         """Say whether a kind that reserves something has not a single actor."""
-        return self.begun and any(not pool.placed and not pool.pooled.by_node for pool in self._pools)
+        reserving = (pool for pool in self._pools if not pool.pooled.by_node or pool.pooled.need.memory)
+        return self.begun and any(not pool.placed for pool in reserving)
 
     def _fill(self, pool: _Pool) -> None:
         living = sum(not m.stopping for m in pool.members)
@@ -168,4 +169,10 @@ class ModelPools:
 
     def _least_taken(self, pool: _Pool) -> str | None:
         taken = [m.node_id for m in pool.members]
-        return min((node.id for node in self._nodes), key=taken.count, default=None)
+        # Looked up now: what was there at the last count may be what was just lost.
+        return min((node.id for node in _holding(nodes(), pool.pooled.need)), key=taken.count, default=None)
+
+
+def _holding(there: Sequence[Node], need: Resources) -> list[Node]:
+    """Return the nodes with workers that are large enough."""
+    return [node for node in there if node.cpus and node.slots(need)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from fdf_runner_ray.station import Done, Ended, Failed, Introduction, News, Read
 TICK = 0.2
 CANCEL_GRACE = 4.0
 TEARDOWN_GRACE = 12.0
+LEAVE_GRACE = 1.0
 COUNT_ROUND = 2.0
 ROOM_PATIENCE = 10.0
 WAITING_TOLD = 30.0
@@ -69,8 +70,7 @@ class Pool:
         try:
             self._run(iter(tasks), cancel)
         except FdfError:
-            for member in self._models.members:
-                self._dismiss(member)
+            self._end(self._models.members)
             for host in list(self._hosts):
                 if host.introduction is None:
                     self._dismiss(host)
@@ -84,8 +84,7 @@ class Pool:
 
     def close(self) -> None:
         """Kill every actor that is left."""
-        for contact in self._contacts():
-            self._dismiss(contact)
+        self._end(self._contacts())
         self._payloads.clear()
 
     def _contacts(self) -> list[Contact]:
@@ -190,7 +189,7 @@ class Pool:
             return
         self._crowded_since = now
         host = there[-1]
-        self._dismiss(host)
+        self._end([host])
         if not host.stopping:
             self._waiting.extendleft(reversed(host.tasks.values()))
 
@@ -358,6 +357,14 @@ class Pool:
             self._dismiss(contact)
         else:
             contact.stop()
+
+    def _end(self, contacts: Sequence[Contact]) -> None:
+        """Kill actors, after a moment in which they remove their folders."""
+        left = [contact.actor.leave.remote() for contact in contacts if contact.introduction is not None]
+        if left:
+            ray.wait(left, num_returns=len(left), timeout=LEAVE_GRACE)
+        for contact in contacts:
+            self._dismiss(contact)
 
     def _dismiss(self, contact: Contact) -> None:
         if isinstance(contact, HostContact):

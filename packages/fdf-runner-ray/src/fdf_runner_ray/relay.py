@@ -27,7 +27,7 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from fdf.errors import FdfError, Problem, StageFailed
 from fdf.stage.blame import MAX_PLAIN_DEATHS
 from fdf_runner_local.asking import GROUP, IN_FLIGHT, Desks, Room
-from fdf_runner_local.parcels import Answer, Ask, Hello, Line, Refusal, Shared
+from fdf_runner_local.parcels import Answer, Ask, Hello, Line, Refusal, Shared, accepted
 
 BACKLOG = 16
 AGAIN = 5.0
@@ -65,6 +65,7 @@ class Relay:
         most = GROUP if in_turn else IN_FLIGHT
         self._room = Room(min(most, store) if store else most)
         self._table: dict[str, tuple[Address, ...]] = {}
+        self._known = 0
         self._lost: set[bytes] = set()
         self._asked: dict[bytes, int] = {}
         self._changed = threading.Condition()
@@ -73,9 +74,12 @@ class Relay:
         self._listener.listen(BACKLOG)
         threading.Thread(target=self._accept, name="fdf-relay", daemon=True).start()
 
-    def know(self, table: Table) -> None:
-        """Take note of where models are from now on."""
+    def know(self, table: Table, number: int) -> None:
+        """Take note of where models are from now on, unless a table of a higher number was there first."""
         with self._changed:
+            if number < self._known:
+                return
+            self._known = number
             self._table = {operator_id: tuple(addresses) for operator_id, addresses in table.items()}
             self._changed.notify_all()
 
@@ -85,11 +89,7 @@ class Relay:
         self._remove()
 
     def _accept(self) -> None:
-        while True:
-            try:
-                sock, _ = self._listener.accept()
-            except OSError:
-                return
+        while (sock := accepted(self._listener)) is not None:
             threading.Thread(target=self._read, args=(Line(sock),), daemon=True).start()
 
     def _read(self, line: Line) -> None:
@@ -101,21 +101,23 @@ class Relay:
                     self._room.take(memory.size)
                     threading.Thread(target=self._carry, args=(ask, memory, line), daemon=True).start()
                 del found, memory
+        # Where it could not be read on, the worker connects again and asks again.
+        line.close()
 
     def _carry(self, ask: Ask, memory: pa.Buffer, line: Line) -> None:
         size = memory.size
+        shared: Shared | None = None
         try:
-            said, told = self._asked_of_one(ask, memory)
+            try:
+                said, told = self._asked_of_one(ask, memory)
+                shared = Shared.copy_of(told) if told is not None else None
+            except (OSError, RayError) as error:  # A full disk, say; whoever asked must hear of it.
+                said = Refusal(ask.number, _no_place(ask, error))
             with suppress(OSError):  # A worker that is gone waits for nothing.
-                if told is None:
-                    line.send(said)
-                    return
-                shared = Shared.copy_of(told)
-                try:
-                    line.send(said, shared)
-                finally:
-                    shared.close()
+                line.send(said, shared)
         finally:
+            if shared is not None:
+                shared.close()
             self._room.give(size)
 
     def _asked_of_one(self, ask: Ask, memory: pa.Buffer) -> tuple[Answer | Refusal, pa.Buffer | None]:
@@ -170,6 +172,14 @@ def _bug(ask: Ask, error: RayTaskError) -> FdfError:
             message=f"an actor of the model of `{ask.operator_id}` failed: {error}",
             help="this is a bug in FDF; what was committed is safe",
         )
+    )
+
+
+def _no_place(ask: Ask, error: Exception) -> StageFailed:
+    return StageFailed(
+        f"there is no place on node {socket.gethostname()} for {ask.rows} rows on their way to the model of "
+        f"`{ask.operator_id}` or back: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
+        help="see to its object store, its disks and its limit of open files; what was committed is safe",
     )
 
 
