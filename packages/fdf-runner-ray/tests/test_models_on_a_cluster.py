@@ -19,7 +19,7 @@ import pytest
 import ray
 
 import fdf
-from fdf.errors import Cancelled, MissingDependency
+from fdf.errors import Cancelled, MissingDependency, StageFailed
 from fdf.operator import Resources
 from fdf.stage.events import CancelToken
 from fdf.testing.models import (
@@ -146,6 +146,13 @@ def test_nobody_takes_the_place_of_an_actor_that_was_to_end():
     pools._pools[0].members.append(member)
     pools.lost(member)
     assert pools.members == []
+
+
+def test_model_whose_actor_is_lost_whenever_it_is_loaded_fails_the_stage(runner, place):
+    with pytest.raises(
+        StageFailed, match=r"6 actors in a row were lost before they had loaded the model of `score.said`"
+    ):
+        fdf.run(recipe(place, step(place, trouble="setup kills its parent")), runner=runner(workers=1))
 
 
 VICTIMS = {"host": "ray::Host", "model host": "ray::ModelHost", "process beside one": "fdf_runner_local.worker"}

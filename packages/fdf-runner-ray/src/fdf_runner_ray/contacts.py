@@ -9,6 +9,7 @@ import ray
 
 from fdf.plan.task import Task
 from fdf.stage.blame import Attempt
+from fdf.stage.events import Event
 from fdf_runner_ray.relay import Address, Table
 from fdf_runner_ray.scaling import Load
 from fdf_runner_ray.station import Introduction
@@ -108,3 +109,9 @@ class ModelContact(Contact):
         if self.introduction is None or not self.ready or self.stopping:
             return None
         return Address(self.actor, self.introduction.node_id)
+
+
+def located(event: Event, contact: Contact) -> Event:
+    """Return an event that says on which node it happened."""
+    node = contact.introduction.node if contact.introduction else None
+    return replace(event, data={**event.data, "node": node})

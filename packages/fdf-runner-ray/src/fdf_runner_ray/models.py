@@ -10,8 +10,10 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from fdf.errors import Problem, StageFailed
 from fdf.operator import Resources
 from fdf.plan.task import StageRef
+from fdf.stage.blame import MAX_PLAIN_DEATHS
 from fdf_runner_ray.capacity import Capacity, Node, nodes, slots
 from fdf_runner_ray.contacts import ModelContact
 from fdf_runner_ray.layout import Layout, Pooled
@@ -32,6 +34,8 @@ class _Pool:
     scaling: Scaling = field(default_factory=Scaling)
     target: int = 1
     most: int = 1
+    fruitless: int = 0
+    """Actors in a row that were lost before they had loaded their models."""
 
     @property
     def ready(self) -> list[ModelContact]:
@@ -103,11 +107,27 @@ class ModelPools:
             self._thin(pool)
 
     def lost(self, member: ModelContact) -> None:
-        """An actor is gone: another takes its place where it is needed."""
+        """An actor is gone: another takes its place where it is needed.
+
+        Raises StageFailed where actors keep being lost before they have loaded their models.
+        """
+        pool = next(pool for pool in self._pools if member in pool.members)
         self.forget(member)
-        # One that was to end is not: at the end of a run nobody is needed.
-        for pool in self._pools if not member.stopping else ():
-            self._fill(pool)
+        if member.stopping:  # At the end of a run nobody is needed.
+            return
+        if member.introduction is not None and not member.ready:
+            pool.fruitless += 1
+        if pool.fruitless > MAX_PLAIN_DEATHS:
+            raise _lost_too_often(pool)
+        for each in self._pools:
+            self._fill(each)
+
+    def is_ready(self, member: ModelContact) -> None:
+        """An actor has loaded its models: from now on it is asked."""
+        member.ready = self.changed = True
+        for pool in self._pools:
+            if member in pool.members:
+                pool.fruitless = 0
 
     def forget(self, member: ModelContact) -> None:
         """An actor has ended, as it was asked to."""
@@ -176,3 +196,14 @@ class ModelPools:
 def _holding(there: Sequence[Node], need: Resources) -> list[Node]:
     """Return the nodes with workers that are large enough."""
     return [node for node in there if node.cpus and node.slots(need)]
+
+
+def _lost_too_often(pool: _Pool) -> StageFailed:
+    names = " and ".join(f"`{name}`" for name in pool.pooled.kind.operator_ids)
+    return StageFailed(
+        Problem(
+            code="FDF420",
+            message=f"{pool.fruitless} actors in a row were lost before they had loaded the model of {names}",
+            help="look at Ray's logs of the nodes, and at their memory; what was committed is safe",
+        )
+    )

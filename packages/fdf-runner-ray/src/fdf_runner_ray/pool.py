@@ -24,7 +24,7 @@ from fdf.stage.blame import Attempt, Ledger
 from fdf.stage.events import CancelToken, Emit, Event
 from fdf_runner_ray.autoscaler import brought, offer, to_come
 from fdf_runner_ray.capacity import inventory, nodes, words
-from fdf_runner_ray.contacts import Contact, HostContact, ModelContact
+from fdf_runner_ray.contacts import Contact, HostContact, ModelContact, located
 from fdf_runner_ray.failures import bug, cannot_start, not_taken, reason
 from fdf_runner_ray.host import Host
 from fdf_runner_ray.layout import Layout
@@ -277,11 +277,11 @@ class Pool:
 
     def _take_of_models(self, member: ModelContact, news: News) -> None:
         if isinstance(news, Ready):
-            member.ready = self._models.changed = True
+            self._models.is_ready(member)
         elif isinstance(news, Load):
             member.load = news
         elif isinstance(news, Event):
-            self._emit(_located(news, member))
+            self._emit(located(news, member))
 
     def _take_of_host(self, host: HostContact, news: News) -> None:
         if isinstance(news, Wants):
@@ -300,7 +300,7 @@ class Pool:
                 # Its host knows what to do about it; should the host be lost too, the count goes on from here.
                 self._ledger.begin_at(event.split, Attempt(number=event.data["attempt"]))
                 host.begun.discard(event.split)
-            event = _located(event, host)
+            event = located(event, host)
         self._emit(event)
 
     def _bury(self, contact: Contact, error: RayError) -> None:
@@ -325,7 +325,7 @@ class Pool:
 
     def _warn(self, message: str, *, at: Contact | None = None) -> None:
         event = Event(kind="warning", stage=self._stage.name if self._stage else None, data={"message": message})
-        self._emit(event if at is None else _located(event, at))
+        self._emit(event if at is None else located(event, at))
 
     def _retry(self, host: HostContact, error: RayError) -> None:
         """A host is gone; its tasks run again on others."""
@@ -349,7 +349,7 @@ class Pool:
                 "worker": host.introduction.pid,
                 "attempt": attempt.number,
             }
-            self._emit(_located(Event(kind="split_retried", stage=task.stage.name, split=location, data=data), host))
+            self._emit(located(Event(kind="split_retried", stage=task.stage.name, split=location, data=data), host))
 
     def _let_go(self, contact: Contact) -> None:
         """Have an actor end in order. One that is not there yet may never come, and asks others for room meanwhile."""
@@ -398,9 +398,3 @@ class Pool:
                 self._turn()
             except FdfError:
                 continue
-
-
-def _located(event: Event, contact: Contact) -> Event:
-    """Return an event that says on which node it happened."""
-    node = contact.introduction.node if contact.introduction else None
-    return replace(event, data={**event.data, "node": node})

@@ -50,6 +50,9 @@ class Tiny(ModelScore):
         """Load the weights."""
         if self.trouble == "setup":
             os._exit(7)
+        if self.trouble == "setup kills its parent":
+            os.kill(os.getppid(), signal.SIGKILL)
+            signal.pause()
         time.sleep(self.loading)
         if self.trouble == "second loads late" and self.count(" device "):
             self.note("late")
