@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import threading
@@ -14,7 +15,7 @@ import pytest
 from fdf.errors import Cancelled
 from fdf.models.tensors import tensor, tensor_batch
 from fdf.stage.events import CancelToken
-from fdf_runner_local.asking import LOOK_ROUND, Desks, RemoteModels, Room
+from fdf_runner_local.asking import LOOK_ROUND, Desk, Desks, Pending, RemoteModels, Room
 from fdf_runner_local.packing import Want, pack
 from fdf_runner_local.parcels import Answer, Ask, Hello, Line, Raised, Shared
 from fdf_runner_local.requests import Request, Requests
@@ -104,6 +105,72 @@ def test_attempt_without_a_baton_is_not_given_up_with_the_split_before_it(tmp_pa
     assert list(baton.in_order(lambda n: n, [1], most=1, room=1, size=lambda _: 1)) == [1]
     rows = tensor_batch({"x": np.ones((2, 2))})
     assert models.infer("op")(rows) == (rows, 0.5)
+
+
+@pytest.fixture
+def desk(tmp_path):
+    """A line to a model that answers every request at once, over as many connections as it takes."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "model"))
+    listener.listen()
+
+    def serve():
+        while True:
+            line = Line(listener.accept()[0])
+            line.send(Hello(()))
+            while (found := line.receive()) is not None:
+                shared = Shared(found[1])
+                line.send(Answer(found[0].number, 0.5), shared)
+                shared.close()
+
+    threading.Thread(target=serve, daemon=True).start()
+    made = Desk(tmp_path / "model")
+    while not made.reached:
+        time.sleep(0.01)
+    return made
+
+
+def question(number):
+    rows = tensor_batch({"x": np.ones((2, 2))})
+    return Pending(Ask(number, "op", 2), Shared(rows))
+
+
+def test_answers_are_heard_while_a_request_cannot_be_sent(desk, monkeypatch):
+    send, stuck, heard = Line.send, threading.Event(), threading.Event()
+
+    def stuffed(line, message, shared=None):
+        if message == Ask("second", "op", 2):
+            stuck.set()
+            assert heard.wait(20)
+        if message == Answer("first", 0.5):
+            assert stuck.wait(20)
+        send(line, message, shared)
+
+    monkeypatch.setattr(Line, "send", stuffed)
+    first, second = question("first"), question("second")
+    desk.ask(first)
+    sender = threading.Thread(target=desk.ask, args=(second,))
+    sender.start()
+    assert first.answer.result(20)[1] == 0.5
+    heard.set()
+    sender.join()
+    assert second.answer.result(20)[1] == 0.5
+
+
+def test_request_that_the_system_would_not_send_is_sent_over_the_next_line(desk, monkeypatch):
+    send, refused = Line.send, []
+
+    def refusing(line, message, shared=None):
+        if isinstance(message, Ask) and not refused:
+            refused.append(message.number)
+            raise OSError(errno.ETOOMANYREFS, "too many references")
+        send(line, message, shared)
+
+    monkeypatch.setattr(Line, "send", refusing)
+    asked = question("only")
+    desk.ask(asked)
+    assert asked.answer.result(20)[1] == 0.5
+    assert refused == ["only"]
 
 
 def test_error_of_another_process_reads_as_if_raised_here():

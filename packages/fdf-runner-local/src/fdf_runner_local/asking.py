@@ -134,9 +134,14 @@ class Desk:
         """Send a request, now or as soon as the process is there."""
         with self._lock:
             self._pending[pending.ask.number] = pending
-            if self._line is not None:
-                with suppress(OSError):  # It is sent again when the next process is there.
-                    self._line.send(pending.ask, pending.shared)
+            line = self._line
+        if line is None:
+            return
+        try:
+            # Without the lock: the other side may read no further before its answers are heard here.
+            line.send(pending.ask, pending.shared)
+        except OSError:  # Whatever it was, all is sent again over the next line.
+            line.close()
 
     def forget(self, pending: Pending) -> None:
         """Give a request up, or what is left of one that was answered."""
