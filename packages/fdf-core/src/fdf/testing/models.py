@@ -17,8 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any
 
 import psutil
 import pyarrow as pa
@@ -27,12 +26,11 @@ import pytest
 
 import fdf
 from fdf.errors import Cancelled, OperatorMisbehaved, StageFailed
-from fdf.runner.contract import Runner
 from fdf.runner.result import RunResult
 from fdf.runner.serial import SerialRunner
 from fdf.stage.events import CancelToken, Event
 from fdf.testing import small_models
-from fdf.testing.runners import make_runner
+from fdf.testing.runners import RunnerSuite
 
 FILES, ROWS = 4, 12
 FIRST = 100
@@ -112,31 +110,14 @@ def strike_when_asked(place: Path, strike: Callable[[], object]) -> threading.Th
     return thread
 
 
-class ModelConformance:
-    """Subclass it as `Test...`, with the runner's class and, where it takes some, its options beside `workers`.
-
-    A runner that runs models in the driver's own process says `isolates = False`.
-    """
-
-    runner: ClassVar[str]
-    options: ClassVar[Mapping[str, Any]] = MappingProxyType({})
-    isolates: ClassVar[bool] = True
-
-    def make_runner(self, *, workers: int) -> Runner:
-        """Return a new runner."""
-        return make_runner(self.runner, workers=workers, options=self.options)
+class ModelConformance(RunnerSuite):
+    """Subclass it as `Test...`. A runner that runs models in the driver's own process says `isolates = False`."""
 
     @pytest.fixture(autouse=True)
     def _workplace(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.place = tmp_path
         monkeypatch.setenv("FDF_HOME", str(tmp_path / "home"))
         write_input(tmp_path)
-
-    @pytest.fixture
-    def needs_isolation(self) -> None:
-        """Skip what kills the process that a model runs in."""
-        if not self.isolates:
-            pytest.skip("this runner runs models in the driver's process")
 
     def run(self, *steps: Mapping[str, Any], workers: int = 2, **options: Any) -> RunResult:
         """Run these operators with the runner under test."""

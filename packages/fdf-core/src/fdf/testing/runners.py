@@ -59,8 +59,8 @@ def make_runner(runner: str, *, workers: int, options: Mapping[str, Any]) -> Run
     return made
 
 
-class RunnerConformance:
-    """Subclass it as `Test...`, with the runner's class and, where it takes some, its options beside `workers`."""
+class RunnerSuite:
+    """What suites of runners have in common: the runner's class and, where it takes some, options beside `workers`."""
 
     runner: ClassVar[str]
     options: ClassVar[Mapping[str, Any]] = MappingProxyType({})
@@ -69,6 +69,16 @@ class RunnerConformance:
     def make_runner(self, *, workers: int) -> Runner:
         """Return a new runner."""
         return make_runner(self.runner, workers=workers, options=self.options)
+
+    @pytest.fixture
+    def needs_isolation(self) -> None:
+        """Skip what kills the process that a task runs in."""
+        if not self.isolates:
+            pytest.skip("this runner runs tasks in the driver's process")
+
+
+class RunnerConformance(RunnerSuite):
+    """Subclass it as `Test...`."""
 
     @pytest.fixture(autouse=True)
     def _workplace(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,12 +89,6 @@ class RunnerConformance:
             n = pa.array(range(number * ROWS, (number + 1) * ROWS))
             text = pc.binary_join_element_wise("row", pc.cast(n, pa.string()), " ")
             pq.write_table(pa.table({"n": n, "text": text}), tmp_path / "in" / f"{number}.parquet")
-
-    @pytest.fixture
-    def needs_isolation(self) -> None:
-        """Skip what kills the process that a task runs in."""
-        if not self.isolates:
-            pytest.skip("this runner runs tasks in the driver's process")
 
     @pytest.mark.parametrize("workers", [1, 2, 3])
     def test_writes_what_the_serial_runner_writes(self, workers: int) -> None:
